@@ -1,0 +1,1 @@
+"""Live sessions, the trace file, and what /proc tells about threads."""

@@ -1,0 +1,190 @@
+"""The trace file: an Arrow IPC stream of the event table, with a description of itself in the schema's metadata.
+
+A stream, not a file with a footer: whatever was flushed can be read, even if the tracer was killed. Parquet is read
+and written, too. A file is recognised by its content.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sigwindow.probes import events
+from sigwindow.probes.errors import InputError, UsageError
+
+_PREFIX = "sigwindow."  # of our keys in the schema's metadata
+FLUSH_S = 0.5  # at least every second is promised
+_FLUSH_ROWS = 1 << 16
+_PARQUET_MAGIC = b"PAR1"
+
+
+def describe(**details: str) -> dict[str, str]:
+    """What a trace says of itself: versions, machine and clock, and the `details` of its session."""
+    offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "format": str(events.FORMAT_VERSION),
+        "tool": metadata.version("sigwindow"),
+        "os": platform.system().lower(),
+        "kernel": platform.release(),
+        "arch": platform.machine(),
+        "host": platform.node(),
+        "boot_id": boot_id.read_text().strip() if boot_id.exists() else "",
+        "clock": "CLOCK_MONOTONIC",
+        "clock_to_wall_ns": str(offset_ns),
+        **details,
+    }
+
+
+def create(path: Path, *, force: bool) -> BinaryIO:
+    """A new file, unbuffered, that belongs to the user who asked for it, also under sudo.
+
+    Never follows a link that somebody else left at `path`: an old file is removed first, and only with `force`.
+    """
+    if force:
+        path.unlink(missing_ok=True)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise UsageError(f"{path} exists: choose another name, or overwrite it with --force") from None
+    except OSError as error:
+        raise UsageError(f"can't write {path}: {error.strerror}") from None
+    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
+        os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", -1)))
+    return os.fdopen(fd, "wb", buffering=0)
+
+
+class Writer:
+    """Writes a trace, batch by batch, in the order of time.
+
+    path: the file; info: what the trace says of itself (`describe`); force: whether an old file may go.
+    """
+
+    def __init__(self, path: Path, info: Mapping[str, str], *, force: bool = False) -> None:
+        self._file = create(path, force=force)
+        schema = events.SCHEMA.with_metadata({_PREFIX + key: value for key, value in info.items()})
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._stream = pa.ipc.new_stream(self._file, schema, options=options)
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._flushed_s = time.monotonic()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Take a batch; it is in the file at the latest half a second later, at the next call."""
+        if batch.num_rows:
+            self._waiting.append(batch)
+            self._rows += batch.num_rows
+        if self._rows >= _FLUSH_ROWS or time.monotonic() - self._flushed_s >= FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            self._stream.write_batch(pa.concat_batches(self._waiting))
+            self._waiting, self._rows = [], 0
+        self._flushed_s = time.monotonic()
+
+    def close(self) -> None:
+        """Write what waits and the stream's end."""
+        self.flush()
+        self._stream.close()
+        self._file.close()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Reader:
+    """A trace file: `.info` is what it says of itself, `batches()` its events in the order of time.
+
+    Raises InputError for what is not a trace of ours. A trace whose end is missing reads up to there; `cut` is then
+    true after `batches()` is through.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cut = False
+        try:
+            with path.open("rb") as file:
+                self._parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
+            schema = pq.read_schema(path) if self._parquet else self._open().schema
+        except OSError as error:
+            raise InputError(f"can't read {path}: {error.strerror or error}") from None
+        except (pa.ArrowException, EOFError) as error:
+            raise InputError(f"{path} is not a trace, or ends before its header does: {error}") from None
+        told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
+        self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
+        if not self.info:
+            raise InputError(f"{path} is an Arrow file, but not a trace of sigwindow")
+        if self.info.get("format") != str(events.FORMAT_VERSION):
+            raise InputError(
+                f"{path} has trace format {self.info.get('format')}, and this version reads {events.FORMAT_VERSION}"
+            )
+        missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
+        if missing:
+            raise InputError(f"{path} lacks columns of the event table, or has them in another type: {', '.join(missing)}")
+
+    def _open(self, columns: list[str] | None = None) -> pa.ipc.RecordBatchStreamReader:
+        """The stream, decoding only these columns."""
+        source = pa.OSFile(str(self.path))
+        if columns is None:
+            return pa.ipc.open_stream(source)
+        names = pa.ipc.open_stream(pa.OSFile(str(self.path))).schema.names
+        options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
+        return pa.ipc.open_stream(source, options=options)
+
+    def _stored(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """The batches as they lie in the file, as far as they can be read."""
+        if self._parquet:
+            source = pq.ParquetFile(self.path, read_dictionary=["kind"]).iter_batches(columns=columns)
+        else:
+            source = iter(self._open(columns))
+        while True:
+            try:
+                batch = next(source, None)
+                if batch is None:
+                    return
+                batch = batch.select(columns)
+                batch.validate()
+            except (pa.ArrowException, OSError, EOFError):
+                self.cut = True
+                return
+            yield batch
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The events, batch by batch, in the order of time from batch to batch.
+
+        Our own collector writes them so. A file from elsewhere that is not in order is read whole and sorted.
+        """
+        if self._in_order():
+            yield from self._stored(events.SCHEMA.names)
+        else:
+            yield events.merged(list(self._stored(events.SCHEMA.names)))
+
+    def _in_order(self) -> bool:
+        last_ns = np.iinfo(np.int64).min
+        for batch in self._stored(["time_ns"]):
+            if batch.num_rows:
+                span = pc.min_max(batch.column("time_ns"))
+                if span["min"].as_py() < last_ns:
+                    return False
+                last_ns = span["max"].as_py()
+        return True
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -1,0 +1,33 @@
+"""`python -m sigwindow`, and the `sigwindow` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from sigwindow.cli import cli
+from sigwindow.probes.errors import SigwindowError
+
+
+def main() -> None:
+    """Run the command line; every error that we raise on purpose ends here, as one message and its exit code."""
+    try:
+        code = cli.main(prog_name="sigwindow", standalone_mode=False)
+    except SigwindowError as error:
+        click.echo(f"sigwindow: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:  # the reader of our output has seen enough; nothing more may be written, not even at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""From a request to a recorded and analysed session: what `run` and `attach` have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.collector import procfs, tracefile
+from sigwindow.collector.command import Command
+from sigwindow.collector.session import Session
+from sigwindow.probes import bcc
+from sigwindow.probes.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to capture and how to read it; the fields are the options of the command line.
+
+    One of argv (a command to run), pids, comm (all processes of that name) or everything says what to trace.
+    """
+
+    argv: Sequence[str] = ()
+    pids: Sequence[int] = ()
+    comm: str | None = None
+    everything: bool = False
+    output: Path | None = None
+    force: bool = False
+    duration_s: float | None = None
+    ready: str = "auto"
+    signals: str = "async"
+    follow: bool = True
+    stacks: bool = False
+    buffer_bytes: int = bcc.DEFAULT_BUFFER_BYTES
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A finished capture: its analysis, what the trace says of itself, and how the command ended (None for attach)."""
+
+    analysis: Analysis
+    info: dict[str, str]
+    status: int | None
+    due: int
+    received: int
+    lost: int
+
+
+def _targets(request: Request) -> list[int]:
+    if request.comm is not None:
+        pids = [pid for pid, name in procfs.processes() if name == request.comm and pid != os.getpid()]
+        if not pids:
+            raise UsageError(f"no process is named {request.comm!r}")
+        return pids
+    for pid in request.pids:
+        if not procfs.is_alive(pid):
+            raise UsageError(f"no process with PID {pid}")
+    return list(dict.fromkeys(request.pids))
+
+
+def _mark(request: Request, pids: Sequence[int]) -> tuple[str, str] | None:
+    """The binary and the function whose return means ready, under `--ready symbol:NAME`."""
+    policy, _, symbol = request.ready.partition(":")
+    if policy != "symbol":
+        return None
+    if not symbol:
+        raise UsageError("--ready symbol:NAME needs the name of a function")
+    binary = shutil.which(request.argv[0]) if request.argv else f"/proc/{pids[0]}/exe" if pids else None
+    if binary is None:
+        raise UsageError("--ready symbol:NAME needs a command or a PID, to know in which program the function is")
+    return os.path.realpath(binary), symbol
+
+
+@contextmanager
+def _ended_by_signals(session: Session, command: Command | None) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end an attach; a command gets them itself, and the capture ends with it."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if command is None:
+            session.stop()
+        elif number == signal.SIGTERM:
+            os.kill(command.pid, signal.SIGTERM)
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def record(request: Request) -> Capture:
+    """Trace what the request names until it ends, is stopped, or its time is over.
+
+    Raises UsageError for a request that can't be met, CannotTraceError where tracing is not possible.
+    """
+    windows = Windows(request.signals)
+    windows.result(request.ready)  # a wrong policy is told before anything is started
+    with ExitStack() as stack:
+        pids = _targets(request)
+        mark = _mark(request, pids)
+        command = Command(request.argv) if request.argv else None
+        if command:
+            stack.callback(command.close)
+        probes = bcc.Probes(
+            bcc.Options(
+                everything=request.everything,
+                follow=request.follow,
+                stacks=request.stacks,
+                buffer_bytes=request.buffer_bytes,
+                mark=mark,
+            )
+        )
+        stack.callback(probes.close)
+        info = tracefile.describe(
+            backend="bcc",
+            command=json.dumps(list(request.argv)),
+            targets=json.dumps(pids),
+            options=json.dumps({"ready": request.ready, "signals": request.signals, "follow": request.follow}),
+        )
+        writer = None
+        if request.output:
+            writer = stack.enter_context(tracefile.Writer(request.output, info, force=request.force))
+        session = Session(probes, pids=pids, command=command, duration_s=request.duration_s)
+        with _ended_by_signals(session, command):
+            for batch in session:
+                if writer:
+                    writer.write(batch)
+                if batch.num_rows:
+                    windows.feed(batch)
+        due, lost = probes.counts()
+        return Capture(
+            windows.result(request.ready), info, command.status if command else None, due, probes.ring.received, lost
+        )
