@@ -7,7 +7,6 @@
 PYTHON ?= python3
 ROOT := $(filter 0,$(shell id -u))
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools
 
@@ -35,7 +34,7 @@ packages:
 	@command -v apt-get >/dev/null || { echo "No apt-get: have these installed: $(PACKAGES), kernel headers"; exit 0; }; \
 	installed() { dpkg-query -W -f '$${Status}' "$$1" 2>/dev/null | grep -q 'ok installed'; }; \
 	arch=$$(dpkg --print-architecture); \
-	missing=; \
+	missing=; headers=; \
 	for package in $(PACKAGES); do installed $$package || missing="$$missing $$package"; done; \
 	installed linux-headers-$$arch || installed linux-headers-generic || headers=yes; \
 	[ -n "$$missing$$headers" ] || exit 0; \
@@ -54,7 +53,7 @@ tracefs:
 	    || { echo "Mounting tracefs at /sys/kernel/tracing"; mount -t tracefs tracefs /sys/kernel/tracing; } \
 	    || echo "tracefs can't be mounted here"
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml | packages
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from .ring import Ring
 
 SOURCE = Path(__file__).with_name("window.bpf.c")
 DEFAULT_BUFFER_BYTES = 16 << 20
-_ROOM_FOR_TARGETS = 65536  # `targets` in window.bpf.c
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,6 @@ def _constants() -> list[str]:
     ]
 
 
-@contextmanager
-def _quiet_compiler() -> Iterator[Path]:
-    """Keep clang's words, which bcc lets it write to file descriptor 2, for the error message."""
-    with tempfile.NamedTemporaryFile(prefix="sigwindow-clang-") as log:
-        saved = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield Path(log.name)
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
 class Probes:
     """The loaded probes of one session.
 
@@ -86,7 +70,7 @@ class Probes:
         preflight.require()
         bcc = binding.load()
         self.options = options
-        with headers.for_bcc(), _quiet_compiler() as log:
+        with headers.for_bcc(), binding.compiler_messages() as log:
             try:
                 self._bpf: Any = bcc.BPF(
                     text=SOURCE.read_text(),

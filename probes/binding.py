@@ -8,16 +8,21 @@ is an unrelated crystallography package and is looked past.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
 from .errors import CannotTraceError
 
-INSTALL = "apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora), pacman -S python-bcc (Arch)"
+INSTALL = (
+    "apt-get install python3-bpfcc (Debian, Ubuntu), dnf install python3-bcc (Fedora), pacman -S python-bcc (Arch)"
+)
 
 _DISTRIBUTION_DIRECTORIES = (
     "usr/lib/python3/dist-packages",
@@ -78,8 +83,21 @@ def load(path: Iterable[str] | None = None) -> ModuleType:
             del sys.modules[name]
         if loaded is not None:
             sys.modules["bcc"] = loaded
-        hint = "Its library libbcc.so is missing or of another version." if isinstance(error, OSError) else ""
-        raise CannotTraceError(
-            f"bcc in {Path(module.__file__ or '').parent} can't be loaded: {error}. {hint} Type: {INSTALL}"
-        ) from error
+        raise CannotTraceError(f"bcc in {spec.origin} can't be loaded ({error}). Type: {INSTALL}") from error
     return module
+
+
+@contextmanager
+def compiler_messages() -> Iterator[Path]:
+    """Keep what clang, libbpf and bcc write to standard error in a file, which is gone afterwards.
+
+    They write to the file descriptor itself, out of Python's reach.
+    """
+    with tempfile.NamedTemporaryFile(prefix="sigwindow-bcc-") as log:
+        saved = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield Path(log.name)
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -20,11 +20,10 @@ BLOCKED = 0xFFFFFFFFFFFBFEFF  # everything but SIGKILL and SIGSTOP
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def run(folder: Path, program: str, *arguments: str, under: tuple[str, ...] = ()) -> Truth:
+def run(folder: Path, program: Path, *arguments: str, under: tuple[str, ...] = ()) -> Truth:
     """Run a workload to its end and read its record."""
     path = folder / "truth"
-    tool = [*under, str(program), *arguments, "-o", str(path)]
-    subprocess.run(tool, check=True, timeout=120)
+    subprocess.run([*under, program, *arguments, "-o", path], check=True, timeout=120)
     return read_truth(path)
 
 
@@ -53,7 +52,7 @@ NEWOSPROC_TIMES = ("before_clone_ns", "first_ns", "before_altstack_ns", "after_a
 @pytest.mark.parametrize("spin_us", [0, 50, 500])
 @pytest.mark.parametrize(("mode", "birth_mask"), [("broken", 0), ("fixed", BLOCKED)])
 def test_newosproc(workloads: Path, tmp_path: Path, mode: str, birth_mask: int, spin_us: int) -> None:
-    truth = run(tmp_path, f"{workloads}/newosproc", mode, "-s", str(spin_us))
+    truth = run(tmp_path, workloads / "newosproc", mode, "-s", str(spin_us))
     assert (truth.program, truth.mode, len(truth.threads)) == ("newosproc", mode, 499)
     assert in_order(truth.threads, *NEWOSPROC_TIMES)
     assert (truth.threads["birth_mask"] == birth_mask).all()
@@ -62,7 +61,7 @@ def test_newosproc(workloads: Path, tmp_path: Path, mode: str, birth_mask: int, 
 
 
 def test_newosproc_many(workloads: Path, tmp_path: Path) -> None:
-    truth = run(tmp_path, f"{workloads}/newosproc", "broken", "-n", "5003", "-s", "0", "-t", "-p", "100")
+    truth = run(tmp_path, workloads / "newosproc", "broken", "-n", "5003", "-s", "0", "-t", "-p", "100")
     assert len(truth.threads) == 5003
     assert in_order(truth.threads, *NEWOSPROC_TIMES)
 
@@ -70,9 +69,9 @@ def test_newosproc_many(workloads: Path, tmp_path: Path) -> None:
 def test_newosproc_timer(workloads: Path, tmp_path: Path) -> None:
     """Only unmasked children run a handler without an alternate stack, and only until they have one."""
     options = ("-n", "101", "-s", "5000", "-t")
-    assert run(tmp_path, f"{workloads}/newosproc", "fixed", *options).handlers["installed"].all()
+    assert run(tmp_path, workloads / "newosproc", "fixed", *options).handlers["installed"].all()
 
-    broken = run(tmp_path, f"{workloads}/newosproc", "broken", *options)
+    broken = run(tmp_path, workloads / "newosproc", "broken", *options)
     assert (broken.handlers["signal"] == signal.SIGPROF).all()
     # Ids are not used again within so few threads.
     hits = broken.handlers[~broken.handlers["installed"]].merge(broken.threads, on="tid", validate="many_to_one")
@@ -97,7 +96,7 @@ def test_newosproc_until_stopped(workloads: Path, tmp_path: Path) -> None:
 def test_newosproc_by_strace(workloads: Path, tmp_path: Path, mode: str, born: str) -> None:
     log = tmp_path / "strace"
     under = ("strace", "-f", "-ttt", "-o", str(log), "-e", "trace=clone,sigaltstack,rt_sigprocmask")
-    truth = run(tmp_path, f"{workloads}/newosproc", mode, "-n", "101", under=under)
+    truth = run(tmp_path, workloads / "newosproc", mode, "-n", "101", under=under)
     tids = truth.threads["tid"].tolist()
     calls = list(strace_calls(log))
 
@@ -117,7 +116,7 @@ def programs(workloads: Path) -> list[Path]:
 @pytest.mark.parametrize("mode", ["plain", "self", "creator"])
 def test_workers(workloads: Path, tmp_path: Path, mode: str) -> None:
     for program in programs(workloads):
-        truth = run(tmp_path, str(program), mode)
+        truth = run(tmp_path, program, mode)
         assert (truth.program, truth.mode, len(truth.threads)) == ("workers", mode, 101)
         assert in_order(truth.threads, "before_create_ns", "first_ns")
         if mode == "self":
@@ -134,7 +133,7 @@ def test_workers_by_strace(workloads: Path, tmp_path: Path, mode: str) -> None:
     for program in programs(workloads):
         log = tmp_path / "strace"
         under = ("strace", "-f", "-ttt", "-o", str(log), "-e", "trace=rt_sigprocmask,gettid,nanosleep,clock_nanosleep")
-        truth = run(tmp_path, str(program), mode, "-n", "11", under=under)
+        truth = run(tmp_path, program, mode, "-n", "11", under=under)
         for worker in truth.threads["tid"]:
             calls = [text for tid, text in strace_calls(log) if tid == worker]
             steps = [
@@ -154,7 +153,7 @@ def test_workers_by_strace(workloads: Path, tmp_path: Path, mode: str) -> None:
 @needs_strace
 def test_flood_counts(workloads: Path, tmp_path: Path) -> None:
     log = tmp_path / "strace"
-    command = ["strace", "-f", "-ttt", "-o", log, f"{workloads}/flood", "7", "101"]
+    command = ["strace", "-f", "-ttt", "-o", str(log), f"{workloads}/flood", "7", "101"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     calls = [text for _, text in strace_calls(log) if text.endswith(" = 0")]
     sets = sum(text.startswith("rt_sigprocmask(") for text in calls)

@@ -42,12 +42,12 @@ def read_truth(path: Path) -> Truth:
 
     path: what the workload's option -o named. Returns its content. Raises ValueError where the file is not complete.
     """
-    head, *body, end = path.read_text().splitlines() or [""]
-    _, program, version, mode, pid = head.split()
-    if version != "1" or end != "# end":
+    lines = path.read_text().splitlines()
+    if lines[-1:] != ["# end"]:
         raise ValueError(f"{path} is not a complete truth file")
+    _, program, _version, mode, pid = lines[0].split()
     rows: dict[str, list[list[str]]] = {"thread": [], "handler": []}
-    for line in body:
+    for line in lines[1:-1]:
         what, *values = line.split()
         rows[what].append(values)
 
