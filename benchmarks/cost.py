@@ -84,7 +84,10 @@ def main() -> None:
 
 def collector_cost(newosproc: str) -> None:
     """Print the CPU time that an attached collector needs for one event, once its probes are in."""
-    with tempfile.TemporaryDirectory() as name, subprocess.Popen([newosproc, "broken", "-r", "30", "-s", "0"]) as target:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        subprocess.Popen([newosproc, "broken", "-r", "30", "-s", "0"]) as target,
+    ):
         trace = Path(name) / "trace.arrows"
         attach = [sys.executable, "-m", "sigwindow", "attach", str(target.pid), "--duration", "10", "-o", str(trace)]
         with subprocess.Popen(attach, stdout=subprocess.DEVNULL) as collector:

@@ -136,7 +136,9 @@ class Reader:
             )
         missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
         if missing:
-            raise InputError(f"{path} lacks columns of the event table, or has them in another type: {', '.join(missing)}")
+            raise InputError(
+                f"{path} lacks columns of the event table, or has them in another type: {', '.join(missing)}"
+            )
 
     def _open(self, columns: list[str] | None = None) -> pa.ipc.RecordBatchStreamReader:
         """The stream, decoding only these columns."""

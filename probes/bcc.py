@@ -73,7 +73,7 @@ class Probes:
         with headers.for_bcc(), binding.compiler_messages() as log:
             try:
                 self._bpf: Any = bcc.BPF(
-                    text=SOURCE.read_text(),
+                    text=SOURCE.read_bytes(),
                     cflags=[*btf.defines(), *_constants(), *options.defines(), "-Wno-macro-redefined"],
                 )
             except Exception as error:  # bcc raises plain Exception for whatever clang or the verifier said
@@ -83,7 +83,7 @@ class Probes:
                 ) from None
             if options.mark:
                 self._attach_mark(*options.mark)
-        self.ring = Ring(self._bpf["events"].map_fd, options.ring_bytes(), events.RECORD)
+        self.ring = Ring(self._bpf[b"events"].map_fd, options.ring_bytes(), events.RECORD)
         self._losses_told = 0
         self._losses_told_ns = 0
         if options.everything:
@@ -91,13 +91,13 @@ class Probes:
 
     def _attach_mark(self, binary: str, symbol: str) -> None:
         try:
-            self._bpf.attach_uretprobe(name=binary, sym=symbol, fn_name="mark")
+            self._bpf.attach_uretprobe(name=os.fsencode(binary), sym=symbol.encode(), fn_name=b"mark")
         except Exception as error:  # as above
             raise UsageError(f"no function {symbol!r} to watch in {binary}: {error}") from None
 
     def add(self, pids: Sequence[int]) -> None:
         """Trace these processes from now on (with `everything`: leave them out)."""
-        targets = self._bpf["targets"]
+        targets = self._bpf[b"targets"]
         for pid in pids:
             targets[ctypes.c_uint32(pid)] = ctypes.c_uint8(1)
 
@@ -119,9 +119,9 @@ class Probes:
 
     def counts(self) -> tuple[int, int]:
         """Records that were due and records lost, as the kernel counted them since the start."""
-        return sum(self._per_cpu("due")), sum(cpu.count for cpu in self._per_cpu("losses"))
+        return sum(self._per_cpu(b"due")), sum(cpu.count for cpu in self._per_cpu(b"losses"))
 
-    def _per_cpu(self, table: str) -> list[Any]:
+    def _per_cpu(self, table: bytes) -> list[Any]:
         return list(self._bpf[table][ctypes.c_int(0)])
 
     def _new_losses(self) -> pa.RecordBatch | None:
@@ -130,7 +130,7 @@ class Probes:
         The counters are read after the watermark was taken, so the last loss may be later: its interval then goes
         on in the next drain's event.
         """
-        per_cpu = [cpu for cpu in self._per_cpu("losses") if cpu.count]
+        per_cpu = [cpu for cpu in self._per_cpu(b"losses") if cpu.count]
         total = sum(cpu.count for cpu in per_cpu)
         last_ns = max((cpu.last_ns for cpu in per_cpu), default=0)
         if not per_cpu or (total == self._losses_told and last_ns < self._losses_told_ns):
@@ -152,7 +152,7 @@ class Probes:
 
     def _stacks(self, records: np.ndarray) -> pa.Array:
         """The folded creator's stacks of births, outermost function first; symbolised once a distinct stack."""
-        table = self._bpf["stacks"]
+        table = self._bpf[b"stacks"]
         keys = np.where(records["kind"] == events.CODE["born"], records["stack_id"], -1)
         distinct, index = np.unique(keys, return_inverse=True)
         owner = {int(key): int(pid) for key, pid in zip(keys, records["pid"], strict=True) if key >= 0}

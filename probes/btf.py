@@ -69,7 +69,9 @@ class KernelTypes:
         self._btf = lib.btf__load_vmlinux_btf()
         # libbpf returns NULL, or in its older mode a small negative errno, on failure.
         if not self._btf or ctypes.c_int64(self._btf).value < 0:
-            raise CannotTraceError("the kernel gives no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y")
+            raise CannotTraceError(
+                "the kernel gives no BTF (/sys/kernel/btf/vmlinux): it needs CONFIG_DEBUG_INFO_BTF=y"
+            )
 
     def _find(self, name: str, kind: int) -> tuple[_Type, int]:
         type_id = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)

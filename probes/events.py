@@ -82,7 +82,12 @@ COLUMNS = (
     Column("disposition", pa.uint8(), "u8", "0 default, 1 ignore, 2 handler (deliver, action)"),
     Column("sa_flags", pa.uint32(), "u32", "flags of the disposition (deliver, action)"),
     Column("peer", pa.int32(), "s32", "creator's tid (born), sender's tid (generate), caller's tid (exec)"),
-    Column("flags", pa.uint32(), "u32", "clone flags (born), result and target (generate), 1 = group exit (exit), count (lost)"),
+    Column(
+        "flags",
+        pa.uint32(),
+        "u32",
+        "clone flags (born), result and target (generate), 1 = group exit (exit), count (lost)",
+    ),
     Column("comm", pa.string(), "char[16]", "thread name (snapshot, born, name, exec)"),
     Column("stack", pa.string(), None, "folded user stack of the creator (born), when asked for"),
 )

@@ -82,15 +82,11 @@ def for_bcc(root: Path = Path("/")) -> Iterator[None]:
         if len(layers) > 1:
             tree = Path(directory, "tree")
             _merge(layers, tree)
-        before = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = str(tree)
+        os.environ[VARIABLE] = str(tree)  # unset or empty until here: find() prefers it to any layers
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = before
+            del os.environ[VARIABLE]
 
 
 def _newest(root: Path, architecture: str) -> Path | None:

@@ -256,7 +256,7 @@ def _refusal(name: str, words: str, root: Path) -> Check:
         filtered = re.search(r"^Seccomp:\s*2$", _read(root / "proc/self/status"), re.MULTILINE)
         cause = "a seccomp filter is in force here" if filtered else "a security module or the kernel's lockdown"
         return Check(name, "missing", f"the kernel refused bpf(2): EPERM; likely cause: {cause}", _AS_ROOT)
-    tail = "\n".join(words.splitlines()[-5:])
+    tail = "; ".join(words.splitlines()[-3:])
     return Check(
         name,
         "missing",

@@ -46,18 +46,55 @@ def _options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 _reading = _options(
-    click.option("--ready", default="auto", show_default=True, metavar="POLICY", help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME."),  # noqa: E501
-    click.option("--signals", default="async", show_default=True, help="Signals that count: async, all, or names separated by commas."),  # noqa: E501
-    click.option("--json", "json_file", type=click.Path(path_type=Path, allow_dash=True), help="Write the summary as JSON to this file (- for standard output)."),  # noqa: E501
-    click.option("--fail-on", type=click.Choice(list(_GATES)), help="Exit with 1 where a thread has this verdict or a worse one."),  # noqa: E501
+    click.option(
+        "--ready",
+        default="auto",
+        show_default=True,
+        metavar="POLICY",
+        help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME.",
+    ),
+    click.option(
+        "--signals",
+        default="async",
+        show_default=True,
+        help="Signals that count: async, all, or names separated by commas.",
+    ),
+    click.option(
+        "--json",
+        "json_file",
+        type=click.Path(path_type=Path, allow_dash=True),
+        help="Write the summary as JSON to this file (- for standard output).",
+    ),
+    click.option(
+        "--fail-on", type=click.Choice(list(_GATES)), help="Exit with 1 where a thread has this verdict or a worse one."
+    ),
     click.option("--force", is_flag=True, help="Overwrite files that exist."),
 )
 _capturing = _options(
     click.option("-o", "--output", type=_PATH, help="Write the trace to this file (.arrows)."),
-    click.option("--duration", "duration_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop tracing after this time."),  # noqa: E501
-    click.option("--backend", type=click.Choice(["auto", "bcc"]), default="auto", show_default=True, help="What records the events."),  # noqa: E501
+    click.option(
+        "--duration",
+        "duration_s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Stop tracing after this time.",
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(["auto", "bcc"]),
+        default="auto",
+        show_default=True,
+        help="What records the events.",
+    ),
     click.option("--stacks", is_flag=True, help="Record the creator's user stack at every birth."),
-    click.option("--buffer", "buffer_bytes", type=_Bytes(), default="16M", show_default=True, help="Size of the kernel's ring buffer."),  # noqa: E501
+    click.option(
+        "--buffer",
+        "buffer_bytes",
+        type=_Bytes(),
+        default="16M",
+        show_default=True,
+        help="Size of the kernel's ring buffer.",
+    ),
     _reading,
 )
 
@@ -99,7 +136,9 @@ def run(command: Sequence[str], exit_code: bool, **options: Any) -> int:
 
 @cli.command()
 @_capturing
-@click.option("--follow/--no-follow", default=False, show_default=True, help="Trace the processes' new descendants, too.")
+@click.option(
+    "--follow/--no-follow", default=False, show_default=True, help="Trace the processes' new descendants, too."
+)
 @click.option("--all", "everything", is_flag=True, help="Trace every process.")
 @click.option("--comm", help="Trace all processes of this name.")
 @click.argument("pids", metavar="PID...", nargs=-1, type=click.IntRange(min=1))
@@ -126,7 +165,11 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
 
     captured = capture.record(request)
     if captured.status is not None:
-        how = f"exited with {captured.status}" if captured.status < 128 else f"was ended by signal {captured.status - 128}"
+        how = (
+            f"exited with {captured.status}"
+            if captured.status < 128
+            else f"was ended by signal {captured.status - 128}"
+        )
         render.console(to).print(f"[sigwindow] {request.argv[0]} {how}", style="dim")
     gate = _report(captured.analysis, captured.info, options, to)
     return captured.status, gate
@@ -183,7 +226,14 @@ def inspect(pid: int, as_json: bool) -> None:
 
 @cli.command()
 @_reading
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "parquet"]), default="table", show_default=True, help="table and json are the summary, csv and parquet one row a thread.")  # noqa: E501
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv", "parquet"]),
+    default="table",
+    show_default=True,
+    help="table and json are the summary, csv and parquet one row a thread.",
+)
 @click.option("-o", "--output", type=_PATH, help="Write to this file.")
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True, type=_PATH)
 def analyze(traces: Sequence[Path], form: str, output: Path | None, **options: Any) -> int:

@@ -43,7 +43,9 @@ def name(text: str) -> Text:
 
 
 def _table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold", header_style="dim")
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold", header_style="dim"
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
     return table
@@ -133,7 +135,9 @@ def _warnings(summary: Mapping[str, Any]) -> list[Text]:
     trace, threads = summary["trace"], summary["threads"]
     told = []
     if threads["unready"]:
-        told.append(f"{threads['unready']} threads ended, or the trace did, before they were ready: their windows are cut.")
+        told.append(
+            f"{threads['unready']} threads ended, or the trace did, before they were ready: their windows are cut."
+        )
     if trace["lost_events"]:
         told.append(
             f"{trace['lost_events']} events were lost; {threads['uncertain']} threads are uncertain. "

@@ -52,16 +52,16 @@ class Row(NamedTuple):
 
 def batch(rows: Sequence[Row]) -> pa.RecordBatch:
     """The rows as an event batch, in the order given."""
-    wide = {"mask": np.uint64, "handled": np.uint64, "onstack": np.uint64, "time_ns": np.int64}
+    types = {"mask": np.uint64, "handled": np.uint64, "onstack": np.uint64, "altstack": np.bool_}
     columns: dict[str, np.ndarray | pa.Array] = {}
-    for position, name in enumerate(Row._fields):
-        values = [row[position] for row in rows]
+    for name in Row._fields:
+        values = [getattr(row, name) for row in rows]
         if name == "kind":
             columns[name] = np.array([CODE[kind] for kind in values], np.uint8)
         elif name in ("comm", "stack"):
             columns[name] = pa.array(values, pa.string())
         else:
-            columns[name] = np.array(values, wide.get(name, bool if name == "altstack" else np.int64))
+            columns[name] = np.array(values, types.get(name, np.int64))
     return batch_of(columns)
 
 
@@ -392,7 +392,8 @@ class World:
 
     def process(self, handlers: int) -> None:
         """A process from before the trace; without a snapshot (handlers odd) it is known by its later events only."""
-        leader = Thread(*[self.tid(False)] * 2)
+        pid = self.tid(False)
+        leader = Thread(pid, pid)
         self.actions[leader.pid] = {s: SA_FLAGS[(handlers + i) % 4] for i, s in enumerate(SIGNALS) if handlers >> i & 1}
         self.threads.append(leader)
         if not handlers & 1:
@@ -403,7 +404,7 @@ class World:
         self.row("mask", thread)
 
     def birth(self, creator: Thread, style: int, reuse: bool) -> None:
-        """A new thread: as a raw clone, as glibc and cgo do it, by a creator that stays blocked, or the kernel's own."""
+        """A new thread: by raw clone, as glibc or cgo do it, by a creator that stays blocked, or the kernel's own."""
         old = creator.mask
         if style in (1, 2, 3):
             self.set_mask(creator, BLOCK_ALL_BUT_INTERNAL if style == 2 else BLOCK_ALL)
@@ -437,7 +438,8 @@ class World:
     def deliver(self, thread: Thread, signal: int, choice: int) -> None:
         actions = self.actions[thread.pid]
         if signal not in actions:
-            self.row("deliver", thread, signal=signal, disposition=(DISPOSITION_DEFAULT, DISPOSITION_IGNORE)[choice % 2])
+            disposition = DISPOSITION_IGNORE if choice % 2 else DISPOSITION_DEFAULT
+            self.row("deliver", thread, signal=signal, disposition=disposition)
             return
         flags = actions[signal]
         if flags & sig.SA_RESETHAND:
@@ -544,7 +546,8 @@ def traces(draw: st.DrawFn, losses: bool = True) -> list[Row]:
     world = World()
     for handlers in draw(st.lists(st.integers(0, 63), min_size=1, max_size=2)):
         world.process(handlers)
-    for step in draw(st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 3), small, small), max_size=60)):
+    steps = st.tuples(st.sampled_from(VERBS), st.integers(0, 3), small, small)
+    for step in draw(st.lists(steps, min_size=draw(st.sampled_from((0, 15, 30))), max_size=60)):
         world.step(*step)
     rows = world.rows
     if losses:

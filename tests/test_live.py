@@ -272,9 +272,7 @@ def test_a_killed_collector_leaves_a_readable_trace(workloads: Path, tmp_path: P
 
 def test_a_forced_loss_is_counted_and_makes_threads_uncertain(workloads: Path, tmp_path: Path) -> None:
     trace, report = tmp_path / "t.arrows", tmp_path / "summary.json"
-    done = sigwindow(
-        "run", "--buffer", "4K", "-o", trace, "--json", report, "--", workloads / "flood", 7, 30011
-    )
+    done = sigwindow("run", "--buffer", "4K", "-o", trace, "--json", report, "--", workloads / "flood", 7, 30011)
     sets, altstacks = (int(number) for number in re.findall(r"\d+", done.stdout)[1:])
     events = events_of(trace)
     summary: dict[str, Any] = json.loads(report.read_text())

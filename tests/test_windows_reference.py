@@ -1,0 +1,149 @@
+"""The engine against a slow second opinion (tests/reference.py), on random traces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from random import Random
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference import MASKS, SIGNALS, Row, batch, reference, traces
+
+from sigwindow.analysis import windows as engine
+from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
+from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
+
+POLICIES = ("altstack", "mask", "steady", "symbol", "auto")
+BY_PREFIX = ("altstack", "mask", "symbol")  # ready is decided by what came before
+SELECTIONS = ("async", "all", "SIGPROF,SETXID")
+
+settings.register_profile(
+    "reference",
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("reference")
+
+
+def measured(rows: list[Row], signals: str = "async", sizes: Iterable[int] = (), seed: int | None = None) -> Windows:
+    """The engine, fed in batches of the given sizes and one of the rest, each shuffled where a seed is given."""
+    windows = Windows(signals)
+    random = Random(seed)
+    for size in [*sizes, len(rows)]:
+        part, rows = rows[:size], rows[size:]
+        windows.feed(batch(part if seed is None else random.sample(part, len(part))))
+    return windows
+
+
+def records(table: pd.DataFrame) -> list[dict[str, object]]:
+    """A table as dicts of plain Python values, None for what is missing."""
+    columns = [[None if pd.isna(value) else value for value in table[name].tolist()] for name in table.columns]
+    return [dict(zip(table.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def assert_as_reference(analysis: Analysis, rows: list[Row], signals: str, policy: str) -> None:
+    expected = reference(rows, signals, policy)
+    assert records(analysis.threads) == expected.threads
+    assert sorted(records(analysis.hits), key=lambda hit: hit["time_ns"]) == sorted(
+        expected.hits, key=lambda hit: hit["time_ns"]
+    )
+    assert records(analysis.by_signal) == expected.by_signal
+
+
+@pytest.fixture(autouse=True, scope="module", params=["small chunks", "large chunks"])
+def chunks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Small: every batch is digested by itself and every living thread compacted, as in a trace of millions."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "small chunks":
+            patch.setattr(engine, "_CHUNK_ROWS", 1)
+            patch.setattr(engine, "_LONG_THREAD_ROWS", 8)
+        yield
+
+
+@settings(max_examples=200)
+@given(traces(), st.sampled_from(SELECTIONS))
+def test_agrees_with_the_reference(rows: list[Row], signals: str) -> None:
+    windows = measured(rows, signals)
+    for policy in POLICIES:
+        assert_as_reference(windows.result(policy), rows, signals, policy)
+
+
+@settings(max_examples=100)
+@given(traces(), st.sampled_from(SELECTIONS), st.lists(st.integers(1, 40), max_size=8), st.integers(0, 1000))
+def test_batches_and_the_order_within_them_do_not_matter(
+    rows: list[Row], signals: str, sizes: list[int], seed: int
+) -> None:
+    for cut in ([1] * len(rows), [7] * (len(rows) // 7), sizes):
+        windows = measured(rows, signals, cut, seed)
+        for policy in POLICIES:
+            assert_as_reference(windows.result(policy), rows, signals, policy)
+
+
+@given(traces(), st.data())
+def test_an_answer_in_between_changes_nothing(rows: list[Row], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(rows)))
+    windows = measured(rows[:cut])
+    for policy in POLICIES:
+        if rows[:cut]:
+            assert_as_reference(windows.result(policy), rows[:cut], "async", policy)
+    windows.feed(batch(rows[cut:]))
+    for policy in POLICIES:
+        assert_as_reference(windows.result(policy), rows, "async", policy)
+
+
+@pytest.mark.parametrize("policy", ["altstack", "symbol"])
+@given(rows=traces(), signal=st.integers(1, LINUX_COUNT))
+def test_masking_more_never_exposes_more(policy: str, rows: list[Row], signal: int) -> None:
+    tighter = [row._replace(mask=row.mask | 1 << signal - 1) if row.kind != "lost" else row for row in rows]
+    before = measured(rows).result(policy).threads
+    after = measured(tighter).result(policy).threads
+    assert (after["exposure_ns"] <= before["exposure_ns"]).all()
+    assert (after["setup_ns"] == before["setup_ns"]).all()
+
+
+@pytest.mark.parametrize("policy", BY_PREFIX)
+@given(rows=traces(), data=st.data())
+def test_cutting_the_end_never_adds_hits(policy: str, rows: list[Row], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(1, max(len(rows), 1)))
+    whole = {tuple(hit.values()) for hit in records(measured(rows).result(policy).hits)}
+    part = {tuple(hit.values()) for hit in records(measured(rows[:cut]).result(policy).hits)}
+    assert part == {hit for hit in whole if hit[3] <= max(row.time_ns for row in rows[:cut])} if rows else not part
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(rows=traces())
+def test_every_birth_has_one_verdict(policy: str, rows: list[Row]) -> None:
+    births = sum(
+        row.kind == "born" and bool(row.flags & CLONE_THREAD) and not row.flags & BORN_KERNEL_WORKER for row in rows
+    )
+    counts = measured(rows).result(policy).threads["verdict"].value_counts()
+    assert counts.sum() == births
+    assert set(counts.index) <= {"critical", "hit", "exposed", "masked", "unhandled"}
+
+
+def test_random_traces_reach_every_verdict_and_way_to_end() -> None:
+    """The strategy is worth what it reaches: collect what the reference says over one fixed run."""
+    seen: set[object] = set()
+
+    @settings(max_examples=150, derandomize=True, database=None)
+    @given(traces())
+    def collect(rows: list[Row]) -> None:
+        seen.update(row.kind for row in rows)
+        seen.update("onstack" for row in rows if row.kind == "deliver" and row.sa_flags & SA_ONSTACK)
+        for policy in POLICIES:
+            for thread in reference(rows, "async", policy).threads:
+                seen.update((thread["verdict"], f"by {thread['ended_by']}", f"{policy} ready {thread['ready']}"))
+                seen.update(name for name in ("deferred", "teardown_exposure_ns", "uncertain") if thread[name])
+                seen.update(["born blocked"] if blocks_everything(thread["birth_mask"]) else [])
+
+    collect()
+    wanted = "critical hit exposed masked unhandled|by ready|by exit|by trace|deferred|teardown_exposure_ns|uncertain"
+    ready = [f"{policy} ready {ready}" for policy in POLICIES for ready in (True, False)]
+    kinds = "born mask altstack deliver generate return mark exec exit lost snapshot action name onstack"
+    missing = {*wanted.partition("|")[0].split(), *wanted.split("|")[1:], *ready, *kinds.split(), "born blocked"} - seen
+    assert not missing
+    assert len(SIGNALS) < len(MASKS)
