@@ -173,7 +173,7 @@ def _bars(ax: Axes, threads: pd.DataFrame, limit: float) -> int:
         ("exposed at times", "#F2B48C", first, np.where(whole, first, setup)),  # a tint of RED
         ("ready", "#E6E6E6", setup, np.where(is_ready, since_birth("end_ns"), setup)),
     )
-    half = 0.4 if len(threads) <= _NAMED_ROWS else 0.5 * len(threads) / max(len(rows), 1)
+    half = 0.4 if len(threads) <= _NAMED_ROWS else 0.5 * np.ceil(len(threads) / len(rows))
     for label, colour, start, end in phases:
         shown = np.minimum(end, limit) > start
         if shown.any():

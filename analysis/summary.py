@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .windows import VERDICTS, Analysis
+from .windows import Analysis
 
 SCHEMA = "sigwindow.summary/1"
+_VERDICT_ORDER = ("masked", "exposed", "hit", "critical", "unhandled")
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
@@ -51,7 +52,7 @@ def summarise(analysis: Analysis, info: Mapping[str, str]) -> dict[str, Any]:
             }
             for row in analysis.by_signal.to_dict("records")
         ],
-        "by_process": [_process(analysis, int(pid), part) for pid, part in threads.groupby("pid")],
+        "by_process": [_process(analysis, pid, part) for pid, part in threads.groupby("pid")],
     }
 
 
@@ -62,10 +63,7 @@ def to_json(summary: Any) -> str:
 
 def _verdicts(threads: pd.DataFrame) -> dict[str, int]:
     counts = threads["verdict"].value_counts()
-    return {
-        verdict: int(counts.get(verdict, 0))
-        for verdict in sorted(VERDICTS, key="masked exposed hit critical unhandled".index)
-    }
+    return {verdict: int(counts.get(verdict, 0)) for verdict in _VERDICT_ORDER}
 
 
 def _distribution(values: pd.Series) -> dict[str, int | None]:
@@ -83,9 +81,9 @@ def _distribution(values: pd.Series) -> dict[str, int | None]:
     }
 
 
-def _process(analysis: Analysis, pid: int, threads: pd.DataFrame) -> dict[str, Any]:
+def _process(analysis: Analysis, pid: Any, threads: pd.DataFrame) -> dict[str, Any]:
     return {
-        "pid": pid,
+        "pid": int(pid),
         "comm": analysis.leaders.get(pid) or str(threads["comm"].mode().iloc[0]),
         "policy": str(threads["policy"].iloc[0]),
         **_verdicts(threads),

@@ -477,7 +477,10 @@ class Windows:
                 "policy": _strings(POLICIES, column),
                 "verdict": _strings(VERDICTS, verdict),
                 "ready": is_ready,
-                "uncertain": self._lost_within(births["time_ns"], stop_ns),
+                # What is steady is decided by the last state: a loss in all of a life can change it.
+                "uncertain": self._lost_within(
+                    births["time_ns"], np.where(column == POLICIES.index("steady"), fact["end_ns"], stop_ns)
+                ),
             }
         )
 
@@ -593,7 +596,7 @@ def _handled_history(own: Columns, known: Columns) -> tuple[Array, Columns, Colu
 
     change = np.flatnonzero((row >= 0) & ((after != before) | execs))
     changes = {"pid": pid[change], "row": row[change], "handled": after[change], "execs": execs[change]}
-    last = np.append(np.flatnonzero(first)[1:], len(pid)) - 1
+    last = np.append(np.flatnonzero(first), len(pid))[1:] - 1
     return after_row, changes, {"pid": pid[last], "handled": after[last]}
 
 

@@ -89,10 +89,11 @@ class Session:
         """Start to record, and name the threads that are there already.
 
         A thread is in /proc before its birth is recorded. So with the probes watching before /proc is read, every
-        thread is in one of the two, and one that is in both is taken for what it is: born in the trace.
+        thread is in one of the two, and one that is in both is taken for what it is: born in the trace. The trace
+        starts when all targets are watched; what was recorded of the first of them before that is left out.
         """
-        start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._probes.add(self._pids)
+        start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)  # from here on nothing is missed
         known = procfs.snapshot(self._pids or [pid for pid, _ in procfs.processes()], start_ns)
         first = self._probes.drain()
         first = first.filter(pc.greater_equal(first.column("time_ns"), start_ns))

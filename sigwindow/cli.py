@@ -240,6 +240,7 @@ def analyze(traces: Sequence[Path], form: str, output: Path | None, **options: A
     """Read TRACE files and say what happened to every thread."""
     from sigwindow import offline, render
     from sigwindow.analysis import summary as summaries
+    from sigwindow.probes.events import printable
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
@@ -262,7 +263,7 @@ def analyze(traces: Sequence[Path], form: str, output: Path | None, **options: A
             console = render.console(file)
             for trace, analysis, summary in found:
                 if len(found) > 1:
-                    console.rule(render.printable(str(trace)), align="left")
+                    console.rule(printable(str(trace)), align="left")
                 console.print(render.summary(summary, analysis.threads))
     return max(gates)
 

@@ -245,6 +245,7 @@ def reference(rows: Sequence[Row], signals: str = "async", ready: str = "auto") 
             policy = "altstack" if born.pid in stacked else "steady"
         at = ready_row(life, policy)
         window_end_ns = at.time_ns if at else life.end_ns
+        judged_until_ns = life.end_ns if policy == "steady" else window_end_ns  # steady looks at the last state
 
         window = exposures(life, born.time_ns, window_end_ns)
         exposed = [(start, duration) for start, duration, span in window if span.handled & ~span.mask & considered]
@@ -315,7 +316,7 @@ def reference(rows: Sequence[Row], signals: str = "async", ready: str = "auto") 
                 "policy": policy,
                 "verdict": verdict,
                 "ready": at is not None,
-                "uncertain": any(first <= window_end_ns and last >= born.time_ns for first, last in losses),
+                "uncertain": any(first <= judged_until_ns and last >= born.time_ns for first, last in losses),
             }
         )
 

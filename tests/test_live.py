@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -41,7 +40,8 @@ def threads_of(trace: Path, ready: str = "auto") -> pd.DataFrame:
     """The thread table of a trace, as `analyze` gives it."""
     table = trace.with_suffix(f".{ready}.parquet")
     sigwindow("analyze", trace, "--ready", ready, "--format", "parquet", "-o", table, "--force")
-    return pd.read_parquet(table)
+    frame: pd.DataFrame = pd.read_parquet(table)
+    return frame
 
 
 def verdicts(table: pd.DataFrame) -> dict[str, int]:
@@ -51,7 +51,8 @@ def verdicts(table: pd.DataFrame) -> dict[str, int]:
 
 def events_of(trace: Path) -> pd.DataFrame:
     """The events of a trace."""
-    return pa.Table.from_batches(list(Reader(trace).batches())).to_pandas()
+    events: pd.DataFrame = pa.Table.from_batches(list(Reader(trace).batches())).to_pandas()
+    return events
 
 
 @pytest.mark.parametrize("spin_us", [0, 50, 500, 5000])
@@ -158,7 +159,7 @@ def test_workers_that_block_signals_themselves(workloads: Path, tmp_path: Path, 
 
 def test_birth_masks_agree_with_strace(workloads: Path, tmp_path: Path) -> None:
     log, trace = tmp_path / "log", tmp_path / "t.arrows"
-    command = [workloads / "workers", "creator", "-n", "7"]
+    command = [str(workloads / "workers"), "creator", "-n", "7"]
     subprocess.run(["strace", "-f", "-o", log, "-e", "trace=clone,clone3,rt_sigprocmask", *command], check=True)
     sigwindow("run", "-o", trace, "--", *command)
 
@@ -189,7 +190,7 @@ def _kernel_name(name: str) -> str:
 
 def test_attach_again_and_again(workloads: Path, tmp_path: Path) -> None:
     truth_file = tmp_path / "truth"
-    command = [workloads / "newosproc", "broken", "-r", "120", "-s", "100", "-o", truth_file]
+    command = [str(workloads / "newosproc"), "broken", "-r", "120", "-s", "100", "-o", str(truth_file)]
     target = subprocess.Popen(command)
     try:
         for round_ in range(20):
@@ -280,19 +281,21 @@ def test_a_forced_loss_is_counted_and_makes_threads_uncertain(workloads: Path, t
     assert lost > 0
     assert not summary["trace"]["complete"]
     assert lost == events.loc[events["kind"] == "lost", "flags"].sum()
-    # Sent: the calls that flood itself counted, a birth and an end for each thread, and of the main thread its new name,
-    # an exec, one action and its end.
+    # Sent: the calls that flood itself counted, a birth and an end for each thread, and of the main thread its new
+    # name, an exec, one action and its end.
     received = ((events["pid"] > 0) & (events["kind"] != "snapshot")).sum()
     assert received + lost == sets + altstacks + 7 * 2 + 4
     assert summary["threads"]["uncertain"] == summary["threads"]["born"]
 
 
 def test_the_command_is_left_as_it_is(tmp_path: Path) -> None:
-    script = (
-        "import os, signal, sys; print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), os.getpgrp() == os.getpgid("
-        "os.getppid()), signal.getsignal(signal.SIGXFSZ), sorted(os.environ) == sorted(os.environ), len(os.listdir('/proc/self/fd')),"
-        " [l for l in open('/proc/self/status') if l[:6] in ('SigBlk', 'SigIgn', 'SigCgt', 'Tracer')])"
-    )
+    script = """if True:
+        import os
+        status = [line for line in open("/proc/self/status") if line[:6] in ("SigBlk", "SigIgn", "SigCgt", "Tracer")]
+        own_group = os.getpgrp() == os.getpgid(os.getppid())
+        streams = [os.readlink(f"/proc/self/fd/{fd}")[:5] for fd in range(3)]
+        print(status, own_group, streams, sorted(os.environ.items()), len(os.listdir("/proc/self/fd")))
+    """
     plain = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     traced = sigwindow("run", "--", sys.executable, "-c", script).stdout
     assert traced == plain
@@ -334,8 +337,21 @@ def test_forks_and_execs_are_followed(workloads: Path, tmp_path: Path) -> None:
 
 def test_ready_by_a_symbol(workloads: Path, tmp_path: Path) -> None:
     trace = tmp_path / "t.arrows"
-    sigwindow("run", "--ready", "symbol:now_ns_marker", "--", workloads / "newosproc", "broken", code=2)
+    newosproc = workloads / "newosproc"
+    assert (
+        "no_such_function"
+        in sigwindow("run", "--ready", "symbol:no_such_function", "--", newosproc, "broken", code=2).stderr
+    )
+    sigwindow("run", "-o", trace, "--ready", "symbol:set_altstack", "--", newosproc, "broken", "-n", 7)
+    by_symbol, by_stack = threads_of(trace, "symbol"), threads_of(trace, "altstack")
+    assert by_symbol["ready"].all()
+    # The function returns after the system call that it makes.
+    assert (by_symbol["ready_ns"] > by_stack["ready_ns"]).all()
+
+
+def test_creators_stacks(workloads: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "t.arrows"
     sigwindow("run", "-o", trace, "--stacks", "--", workloads / "newosproc", "broken", "-n", 7)
-    stacks = events_of(trace).query("kind == 'born'")["stack"]
-    assert stacks.str.contains("main").all()
-    assert np.all(stacks.str.len() > 0)
+    stacks = threads_of(trace)["creator_stack"]
+    assert len(stacks) == 7
+    assert stacks.str.contains("clone").all()

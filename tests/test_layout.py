@@ -1,0 +1,105 @@
+"""The shape of the project: which part may import which, and documents that must agree with declarations."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sigwindow.analysis.windows import Windows
+from sigwindow.probes import events
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("probes", "collector", "analysis")
+TRACERS = {"bcc"} | {f"sigwindow.probes.{name}" for name in ("bcc", "binding", "btf", "headers", "ring")}
+
+
+def imports(path: Path, package: str) -> set[str]:
+    """The absolute dotted names that a module of `package` imports, at its head or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imports_of(part: str) -> dict[str, set[str]]:
+    """For each module of a part, what it imports."""
+    return {path.name: imports(path, f"sigwindow.{part}") for path in sorted((ROOT / part).glob("*.py"))}
+
+
+def within(name: str, allowed: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of `allowed`, or lies in it."""
+    return any(name == top or name.startswith(f"{top}.") for top in allowed)
+
+
+@pytest.mark.parametrize(
+    ("part", "below"),
+    [
+        ("probes", ("sigwindow.probes",)),
+        ("collector", ("sigwindow.collector", "sigwindow.probes")),
+        ("analysis", ("sigwindow.analysis", "sigwindow.probes")),
+    ],
+)
+def test_imports_point_one_way(part: str, below: tuple[str, ...]) -> None:
+    for module, names in imports_of(part).items():
+        ours = {name for name in names if name.split(".")[0] in ("sigwindow", *PARTS)}
+        outside = {name for name in ours if not within(name, below)}
+        assert not outside, f"{part}/{module} imports {outside}"
+
+
+def test_analysis_imports_no_tracer() -> None:
+    for module, names in imports_of("analysis").items():
+        tracers = {name for name in names if within(name, tuple(TRACERS))}
+        assert not tracers, f"analysis/{module} imports {tracers}"
+
+
+def test_every_part_has_modules_and_a_docstring_in_each() -> None:
+    for part in (*PARTS, "sigwindow"):
+        modules = sorted((ROOT / part).glob("*.py"))
+        assert modules
+        for path in modules:
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path}: no docstring"
+
+
+def table(document: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading of a document."""
+    section = re.split(rf"^## {heading}$", (ROOT / "docs" / document).read_text(), flags=re.MULTILINE)[1].split(
+        "\n## "
+    )[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_events_page_is_the_declaration() -> None:
+    types = {c.name: "dictionary of string" if c.name == "kind" else str(c.arrow) for c in events.COLUMNS}
+    assert table("events.md", "Columns") == [[c.name, types[c.name], c.meaning] for c in events.COLUMNS]
+    assert table("events.md", "Kinds") == [[kind.name, kind.meaning] for kind in events.KINDS]
+    assert all(column.meaning for column in events.COLUMNS)
+
+
+def test_flags_page_is_the_declaration() -> None:
+    documented = {(kind, int(bits, 16)) for kind, bits, _ in table("events.md", "Flags") if bits.startswith("0x")}
+    assert documented == {
+        ("born", events.CLONE_THREAD),
+        ("born", events.BORN_KERNEL_WORKER),
+        ("generate", events.GENERATE_RESULT),
+        ("generate", events.GENERATE_PROCESS),
+        ("exit", events.EXIT_GROUP),
+    }
+
+
+def test_every_result_column_is_documented_in_its_order() -> None:
+    engine = Windows()
+    engine.feed(events.batch_of({"time_ns": np.array([1]), "kind": np.array([events.CODE["exit"]], np.uint8)}))
+    analysis = engine.result()
+    for name in ("threads", "hits", "by_signal"):
+        documented = [column for row in table("tables.md", name) for column in row[0].split(", ")]
+        assert documented == list(getattr(analysis, name).columns)
