@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
 
 from sigwindow import offline, render
 from sigwindow.analysis import plots
@@ -62,7 +62,11 @@ def main() -> None:
         plots.timeline(analysis, ax=axes[0][column])
         plots.ecdf(analysis, ax=axes[1][column])
         axes[1][column].set_title(f"{mode}: setup window and exposure", fontsize="medium")
-    console.print(Columns(panels))
+    side_by_side = Table.grid(expand=True)
+    for _ in panels:
+        side_by_side.add_column(ratio=1)
+    side_by_side.add_row(*panels)
+    console.print(side_by_side)
     figure.savefig(BUILD / "demo.png", dpi=120)
     console.print(
         "Figure: build/demo.png   Traces:", *(str(trace.relative_to(ROOT)) for trace in traces), soft_wrap=True

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from live import require_live
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,9 @@ def workloads() -> Path:
     source = Path(__file__).with_name("workloads")
     subprocess.run(["make", "-s", "-C", source], check=True)
     return source / "build"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `live` runs where live tracing works."""
+    if item.get_closest_marker("live"):
+        require_live()
