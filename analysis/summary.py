@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ def summarise(analysis: Analysis, info: Mapping[str, str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "trace": {
-            **{name: info[name] for name in ("backend", "os", "kernel", "host")},
+            **{name: info.get(name, "") for name in ("backend", "os", "kernel", "host")},
             "duration_s": round((analysis.end_ns - analysis.start_ns) / 1e9, 6),
             "events": analysis.events,
             "lost_events": analysis.lost_events,
@@ -61,8 +61,8 @@ def summarise(analysis: Analysis, info: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def to_json(summary: Mapping[str, Any]) -> str:
-    """A summary as the text that every command writes, a newline at its end."""
+def to_json(summary: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> str:
+    """A summary, or several, as the text that every command writes."""
     return json.dumps(summary, indent=2) + "\n"
 
 

@@ -1,7 +1,7 @@
 """The story on real probes: a runtime that creates threads wrongly, and the same runtime corrected.
 
-Traces tests/workloads/newosproc in both forms, prints both summaries side by side and draws build/demo.png. Where eBPF is
-not allowed it says why, and reads the traces that come with the project.
+Traces tests/workloads/newosproc in both forms, prints both summaries side by side and draws build/demo.png. Where
+eBPF is not allowed it says why, and reads the traces that come with the project.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def record(mode: str) -> Path | None:
 def main() -> None:
     """Record or take the shipped traces, and show both forms side by side."""
     BUILD.mkdir(exist_ok=True)
-    recorded = [trace for mode in MODES if (trace := record(mode))]
-    if len(recorded) == len(MODES):
-        traces = recorded
-    else:
-        print("Tracing is not possible here (see above). These traces were recorded elsewhere:")
-        traces = [SHIPPED / f"newosproc-{mode}.arrows" for mode in MODES]
+    traces = []
+    for mode in MODES:
+        if (trace := record(mode)) is None:
+            print("These traces were recorded elsewhere:")
+            traces = [SHIPPED / f"newosproc-{mode}.arrows" for mode in MODES]
+            break
+        traces.append(trace)
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False, highlight=False)
     figure = Figure(figsize=(15, 9), layout="constrained")
@@ -61,7 +62,8 @@ def main() -> None:
         panels.append(Panel(render.summary(summarise(analysis, info), analysis.threads), title=mode))
         plots.timeline(analysis, ax=axes[0][column])
         plots.ecdf(analysis, ax=axes[1][column])
-        axes[1][column].set_title(f"{mode}: setup window and exposure", fontsize="medium")
+        for ax in axes[:, column]:
+            ax.set_title(f"{mode}: {ax.get_title()}", fontsize="medium")
     side_by_side = Table.grid(expand=True)
     for _ in panels:
         side_by_side.add_column(ratio=1)

@@ -17,14 +17,12 @@ SA_ONSTACK = 0x0800_0000  # asm-generic/signal-defs.h
 SA_NODEFER = 0x4000_0000
 SA_RESETHAND = 0x8000_0000
 
-# signal(7), "Standard signals", x86/ARM column.
-LINUX_NAMES: dict[int, str] = dict(
-    enumerate(
-        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
-        "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(),
-        start=1,
-    )
+# signal(7), "Standard signals", x86/ARM column, from 1 on.
+_STANDARD = (
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
 )
+LINUX_NAMES: dict[int, str] = dict(enumerate(_STANDARD.split(), start=1))
 # nptl(7): NPTL's own two; musl adds a third (34) for membarrier().
 INTERNAL = frozenset({32, 33, 34})
 SYNCHRONOUS_NAMES = frozenset({"ILL", "TRAP", "BUS", "FPE", "SEGV", "SYS"})

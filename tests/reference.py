@@ -98,54 +98,59 @@ class Reference(NamedTuple):
 
 
 def lives_of(rows: Iterable[Row]) -> list[Life]:
-    """Every born thread of a trace, in order of birth."""
+    """Every born thread of a trace, in order of birth.
+
+    A tid names one thread of the host at a time: where it is born again, or shows up in another process, the thread
+    that had it is gone and its exit was lost.
+    """
     rows = sorted(rows, key=lambda row: row.time_ns)
     lives: list[Life] = []
-    alive: dict[tuple[int, int], Life] = {}
+    alive: dict[int, Life] = {}  # by tid
     handled: defaultdict[int, int] = defaultdict(int)
-    open_mask: dict[tuple[int, int], int | None] = {}  # last mask that did not block everything
-    process_of: dict[int, int] = {}
+    open_mask: dict[int, int | None] = {}  # by tid: the last mask that did not block everything
+    process_of: dict[int, int] = {}  # by tid
 
     for row in rows:
-        key = (row.pid, row.tid)
         if row.kind == "lost" or (row.kind == "mark" and row.pid == 0):
             continue
         if row.kind == "generate":
-            if key in alive:
-                alive[key].generated.append(row)
+            if row.tid in alive and process_of[row.tid] == row.pid:
+                alive[row.tid].generated.append(row)
             continue
 
         if row.kind == "exec":
-            for other in [k for k in alive if k[0] == row.pid]:
-                life = alive.pop(other)
+            for tid in [tid for tid, life in alive.items() if life.born.pid == row.pid]:
+                life = alive.pop(tid)
                 life.end_ns, life.ended_by = row.time_ns, "exit"
-        if row.kind == "born":
-            if key in alive:  # its exit was lost
-                life = alive.pop(key)
+        if row.kind == "born" or process_of.get(row.tid) != row.pid:
+            open_mask[row.tid] = None
+            if row.tid in alive:
+                life = alive.pop(row.tid)
                 life.end_ns = life.rows[-1].time_ns
-            home = row.pid if row.flags & CLONE_THREAD else process_of.get(row.peer, 0)
-            open_mask[key] = open_mask.get((home, row.peer))
-            if row.flags & CLONE_THREAD and not row.flags & BORN_KERNEL_WORKER:
-                alive[key] = Life(row, open_mask[key])
-                lives.append(alive[key])
         process_of[row.tid] = row.pid
+        if row.kind == "born":
+            open_mask[row.tid] = open_mask.get(row.peer)
+            if row.flags & CLONE_THREAD and not row.flags & BORN_KERNEL_WORKER:
+                alive[row.tid] = Life(row, open_mask[row.tid])
+                lives.append(alive[row.tid])
         if not sig.blocks_everything(row.mask):
-            open_mask[key] = row.mask
+            open_mask[row.tid] = row.mask
 
         if row.kind in ("snapshot", "born", "action", "exec"):
             handled[row.pid] = row.handled
         elif row.kind == "deliver" and row.disposition == DISPOSITION_HANDLER and row.sa_flags & sig.SA_RESETHAND:
             handled[row.pid] &= ~sig.word_of([row.signal])
 
-        if key in alive:
-            alive[key].rows.append(row)
+        if row.tid in alive:
+            alive[row.tid].rows.append(row)
         for life in alive.values():
             if life.born.pid == row.pid:
                 life.spans.append(Span(row.time_ns, handled[row.pid], life.rows[-1].mask))
         if row.kind == "exit":
-            open_mask.pop(key, None)
-            if key in alive:
-                life = alive.pop(key)
+            open_mask.pop(row.tid, None)
+            process_of.pop(row.tid)
+            if row.tid in alive:
+                life = alive.pop(row.tid)
                 life.end_ns, life.ended_by = row.time_ns, "exit"
 
     for life in alive.values():

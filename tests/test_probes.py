@@ -31,7 +31,7 @@ def test_the_record_is_the_c_struct(tmp_path: Path) -> None:
     (tmp_path / "t.c").write_text(program)
     subprocess.run(["gcc", "-o", tmp_path / "t", tmp_path / "t.c"], check=True)
     laid_out = subprocess.run([tmp_path / "t"], capture_output=True, text=True, check=True).stdout.splitlines()
-    fields = events.RECORD.fields or {}
+    fields = dict(events.RECORD.fields or {})
     expected = [f"{name} {fields[name][1]} {fields[name][0].itemsize}" for name in names]
     assert laid_out == [*expected, f"all 0 {events.RECORD.itemsize}"]
     assert struct[0].count(";") == len(names) + 1, "every member of the struct is in RECORD"
