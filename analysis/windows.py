@@ -698,7 +698,7 @@ def _merge_long(rows: Columns) -> Columns:
     """Rows of living threads, with the rows of long lives merged where no window can begin or end.
 
     What stays: the rows that a policy may call ready, and those that the thread's end may ask for.
-    Between them rows with the same exposed set become one that holds as long as they did together.
+    Between them rows with the same handled and exposed sets become one that holds as long as they did together.
     """
     starts = _is_start(rows)
     heads = np.flatnonzero(starts)
@@ -731,8 +731,9 @@ def _merge_long(rows: Columns) -> Columns:
     stretch = np.cumsum(stay[:-1])
     exposed = rows["handled"] & ~mask
     held = rows["dur_ns"] != 0
-    order = np.lexsort((held, exposed, stretch))  # stable: the first row of each group comes first
-    groups = np.flatnonzero(_starts(stretch[order], exposed[order], held[order]))
+    keys = (held, exposed, rows["handled"], stretch)
+    order = np.lexsort(keys)  # stable: the first row of each group comes first
+    groups = np.flatnonzero(_starts(*(key[order] for key in keys)))
     rows["dur_ns"][order[groups]] = np.add.reduceat(rows["dur_ns"][order], groups)
     return _concat([short, _take(rows, np.sort(order[groups]))])
 

@@ -149,12 +149,10 @@ def text(raw: bytes) -> str:
 
 
 def _texts(raw: np.ndarray) -> pa.Array:
-    """A fixed-width byte column, mostly empty, as strings; Python touches each distinct value once."""
-    index = np.zeros(len(raw), np.int64)
-    named = np.flatnonzero(raw != b"")
-    distinct, index[named] = np.unique(raw[named], return_inverse=True)
-    index[named] += 1
-    return pa.array(["", *(text(value) for value in distinct)], pa.string()).take(pa.array(index))
+    """A fixed-width byte column as strings; Python touches each distinct value once."""
+    encoded = pa.array(raw, pa.binary()).dictionary_encode()
+    distinct = [text(value) for value in encoded.dictionary.to_pylist()]
+    return pa.array(distinct, pa.string()).take(encoded.indices)
 
 
 def batch_of(columns: dict[str, np.ndarray | pa.Array]) -> pa.RecordBatch:
