@@ -181,7 +181,8 @@ def _bars(ax: Axes, threads: pd.DataFrame, limit: float) -> int:
             corners = np.stack([x0, y - half, x0, y + half, x1, y + half, x1, y - half], axis=1).reshape(-1, 4, 2)
             many = len(threads) > _NAMED_ROWS
             ax.add_collection(
-                PolyCollection(corners, facecolors=colour, label=label, antialiased=not many, rasterized=many),
+                # An array of polygons is what the documentation asks for; the annotation knows sequences only.
+                PolyCollection(corners, facecolors=colour, label=label, antialiased=not many, rasterized=many),  # type: ignore[arg-type]
                 autolim=False,
             )
     return int((threads["setup_ns"].to_numpy(np.float64) * _SECONDS > limit).sum())

@@ -48,16 +48,7 @@ def summarise(analysis: Analysis, info: Mapping[str, str]) -> dict[str, Any]:
             }
             for row in analysis.by_signal.to_dict("records")
         ],
-        "by_process": [
-            {
-                "pid": int(pid),
-                "comm": analysis.leaders.get(int(pid)) or _commonest(of_process["comm"]),
-                "policy": of_process["policy"].iloc[0],
-                **_verdicts(of_process),
-                "exposure_ns": int(of_process["exposure_ns"][of_process["ready"]].sum()),
-            }
-            for pid, of_process in threads.groupby("pid", sort=True)
-        ],
+        "by_process": [_process(analysis, of_process) for _, of_process in threads.groupby("pid", sort=True)],
     }
 
 
@@ -84,3 +75,15 @@ def _distribution(values: pd.Series) -> dict[str, int | None]:
 def _commonest(names: pd.Series) -> str:
     """The most frequent name, the first in the alphabet of equally frequent ones."""
     return str(names.mode().iloc[0])
+
+
+def _process(analysis: Analysis, threads: pd.DataFrame) -> dict[str, Any]:
+    """The row of one process, from its threads."""
+    pid = int(threads["pid"].iloc[0])
+    return {
+        "pid": pid,
+        "comm": analysis.leaders.get(pid) or _commonest(threads["comm"]),
+        "policy": threads["policy"].iloc[0],
+        **_verdicts(threads),
+        "exposure_ns": int(threads["exposure_ns"][threads["ready"]].sum()),
+    }
