@@ -100,7 +100,8 @@ class _Names:
         """The numbers of a column of strings; Python touches each distinct string once."""
         encoded = column.dictionary_encode()
         codes = [self._codes.setdefault(text, len(self._codes)) for text in encoded.dictionary.to_pylist()]
-        return np.array(codes, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
+        coded: Array = np.array(codes, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
+        return coded
 
     def words(self) -> list[str]:
         """The string of every number."""
@@ -128,7 +129,8 @@ def _take(table: Columns, index: Array) -> Columns:
 
 def _blocks_everything(mask: Array) -> Array:
     """sig.blocks_everything for an array of masks."""
-    return (mask | _KEPT_BACK) == _EVERYTHING
+    blocks: Array = (mask | _KEPT_BACK) == _EVERYTHING
+    return blocks
 
 
 def _bit(signal: Array) -> Array:
@@ -159,7 +161,8 @@ def _nth(where: Array, heads: Array, ends: Array, skip: Array | int = 0) -> Arra
     `skip`: how many to pass over first.
     """
     index = np.minimum(np.searchsorted(where, heads) + skip, len(where))
-    return np.minimum(np.append(where, _NEVER)[index], ends)
+    nth: Array = np.minimum(np.append(where, _NEVER)[index], ends)
+    return nth
 
 
 def _last(where: Array, heads: Array, ends: Array) -> Array:
@@ -724,14 +727,15 @@ def _merge_long(rows: Columns) -> Columns:
     final = np.searchsorted(states, ends)
     for back in range(1, _TEARDOWN_ROWS + 2):
         stay[states[np.maximum(final - back, 0)]] = True
-    life = np.cumsum(starts)
-    order = np.lexsort((altstack[states], mask[states], life[states]))
-    stay[states[order][_starts(life[states][order], mask[states][order], altstack[states][order])]] = True
+    # The first row of every state; birth counts apart, since steady passes over one with everything blocked.
+    keys = [column[states] for column in (altstack, mask, starts, np.cumsum(starts))]
+    order = np.lexsort(keys)
+    stay[states[order][_starts(*(key[order] for key in keys))]] = True
 
     stretch = np.cumsum(stay[:-1])
     exposed = rows["handled"] & ~mask
     held = rows["dur_ns"] != 0
-    keys = (held, exposed, rows["handled"], stretch)
+    keys = [held, exposed, rows["handled"], stretch]
     order = np.lexsort(keys)  # stable: the first row of each group comes first
     groups = np.flatnonzero(_starts(*(key[order] for key in keys)))
     rows["dur_ns"][order[groups]] = np.add.reduceat(rows["dur_ns"][order], groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from random import Random
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -42,7 +43,7 @@ def measured(rows: list[Row], signals: str = "async", sizes: Iterable[int] = (),
     return windows
 
 
-def records(table: pd.DataFrame) -> list[dict[str, object]]:
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """A table as dicts of plain Python values, None for what is missing."""
     columns = [[None if value is pd.NA else value for value in table[name].tolist()] for name in table.columns]
     return [dict(zip(table.columns, values, strict=True)) for values in zip(*columns, strict=True)]
