@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from sigwindow.probes.events import printable
 
+from .windows import VERDICTS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from .windows import Analysis
 
-BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-VERDICTS = ("critical", "hit", "exposed", "masked", "unhandled")  # the worst first
+BLACK, ORANGE, SKY, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7"
+PALE_RED, PALE_GREY = "#F2B48C", "#E6E6E6"
 
 _CURVE_POINTS = 10_000  # more can't be seen
 _ROWS = 4_000  # bars drawn at most; a figure has fewer lines of pixels
@@ -100,7 +100,7 @@ def timeline(analysis: Analysis, ax: Axes | None = None) -> Axes:
         ax.set_ylabel("threads, the worst first" + (f" (1 in {count / _ROWS:,.3g} drawn)" if count > _ROWS else ""))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     verdicts = threads["verdict"].value_counts()
-    told = ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in VERDICTS if verdict in verdicts)
+    told = ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in reversed(VERDICTS) if verdict in verdicts)
     ax.set_title(f"{count:,} threads: {told}" if count else "no thread was born", fontsize="medium")
     if count:
         ax.legend(loc="upper left", bbox_to_anchor=(1.04, 1), frameon=False, fontsize="small", handlelength=1.2)
@@ -134,7 +134,7 @@ def _steps(values: NDArray[np.float64], low: float, high: float) -> tuple[NDArra
 def _ordered(threads: pd.DataFrame) -> pd.DataFrame:
     if len(threads) <= _NAMED_ROWS:
         return threads.reset_index(drop=True)
-    rank = threads["verdict"].map({verdict: i for i, verdict in enumerate(VERDICTS)})
+    rank = threads["verdict"].map({verdict: -i for i, verdict in enumerate(VERDICTS)})
     order = threads.assign(rank=rank).sort_values(
         ["rank", "ready", "setup_ns"], ascending=[True, False, False], kind="stable"
     )
@@ -170,8 +170,8 @@ def _bars(ax: Axes, threads: pd.DataFrame, limit: float) -> int:
     phases = (
         ("not exposed", SKY, np.zeros(len(table)), first),
         ("exposed", RED, first, np.where(whole, setup, first)),
-        ("exposed at times", "#F2B48C", first, np.where(whole, first, setup)),  # a tint of RED
-        ("ready", "#E6E6E6", setup, np.where(is_ready, since_birth("end_ns"), setup)),
+        ("exposed at times", PALE_RED, first, np.where(whole, first, setup)),
+        ("ready", PALE_GREY, setup, np.where(is_ready, since_birth("end_ns"), setup)),
     )
     half = 0.4 if len(threads) <= _NAMED_ROWS else 0.5 * np.ceil(len(threads) / len(rows))
     for label, colour, start, end in phases:

@@ -359,7 +359,8 @@ class Windows:
             "comm": comm,
             "stack": stack,
         }
-        return _take(read, np.flatnonzero((~_NOT_OWN[kind] & ~tracers_own) | held_back))
+        kept = (~_NOT_OWN[kind] & ~tracers_own) | held_back
+        return read if kept.all() else _take(read, np.flatnonzero(kept))
 
     def _digest_pending(self) -> None:
         if self._pending:
@@ -439,17 +440,21 @@ class Windows:
         """The tables of Analysis from what was measured, with the living threads as if the trace ended now."""
         living = np.zeros(np.count_nonzero(self._open["thread"] >= 0), bool)
         measures = [*self._measures, _measure(self._open, self._signal_rows, living, self._end_ns, self._considered)]
-        order = np.argsort(np.concatenate([part.threads["thread"] for part in measures]))
-        facts = _take(_concat([part.threads for part in measures]), order)
         hits = _concat([part.hits for part in measures])
         sums = _concat([part.sums for part in measures])
         births = _concat([*self._births, _empty(_BIRTH_TYPES)])
         renames = _concat([*self._renames, _empty({"thread": np.int64, "comm": np.int32})])
         births["comm"][renames["thread"]] = renames["comm"]  # the last one wins
 
-        choice = _Choice(policy, births["pid"], facts["ready_ns"][:, POLICIES.index("altstack")] >= 0)
+        numbers = [part.threads["thread"] for part in measures]
+        installs = [part.threads["ready_ns"][:, POLICIES.index("altstack")] >= 0 for part in measures]
+        choice = _Choice(policy, births["pid"][np.concatenate(numbers)[np.concatenate(installs)]])
         column = choice.of_process(births["pid"])
-        fact = {name: _chosen(values, column) for name, values in facts.items()}
+        chosen = [
+            {name: _chosen(values, column[number]) for name, values in part.threads.items()}
+            for part, number in zip(measures, numbers, strict=True)
+        ]
+        fact = _take(_concat(chosen), np.argsort(np.concatenate(numbers)))
         is_ready = fact["ready_ns"] >= 0
         stop_ns = np.where(is_ready, fact["ready_ns"], fact["end_ns"])
         verdict = np.select(
@@ -522,9 +527,9 @@ class Windows:
 class _Choice:
     """Which column of POLICIES counts for a process."""
 
-    def __init__(self, policy: str, pid: Array, has_altstack: Array) -> None:
+    def __init__(self, policy: str, with_stack: Array) -> None:
         self._policy = policy
-        self._with_stack = np.unique(pid[has_altstack])
+        self._with_stack = np.unique(with_stack)
 
     def of_process(self, pid: Array) -> Array:
         """The column for every pid: as asked, or for `auto` by whether a thread of it installs a stack."""
@@ -692,6 +697,10 @@ def _finish_rows(table: _Sorted, own: Columns) -> None:
     creator, found = table.at(peer, table.slot[births])
     found &= (rows["pid"][creator] == rows["pid"][births]) | (kind[births] == _BORN_UNMEASURED)
     source[births[found]] = source[creator[found]]
+    # An exec that ended the thread of its own id goes on where that thread had settled.
+    execs = table.heads[(kind[table.heads] == _EXEC) & ~known[table.heads]]
+    execs = execs[(kind[execs - 1] == _REPLACED) & (rows["tid"][execs - 1] == rows["tid"][execs])]
+    source[execs] = source[execs - 1]
     while not np.array_equal(further := source[source], source):
         source = further
     rows["settled"] = settled[source]

@@ -460,7 +460,10 @@ class World:
 
     def bury(self, thread: Thread) -> None:
         self.threads.remove(thread)
-        self.free.append(thread.tid)
+        if thread.tid != thread.pid:
+            self.free.append(thread.tid)
+        if all(other.pid != thread.pid for other in self.threads):  # the process's id is taken until then
+            self.free.append(thread.pid)
 
     def exec(self, caller: Thread) -> None:
         for other in [t for t in self.threads if t.pid == caller.pid]:

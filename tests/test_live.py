@@ -206,7 +206,7 @@ def test_attach_again_and_again(workloads: Path, tmp_path: Path) -> None:
         events = events_of(trace)
         start_ns, end_ns = events["time_ns"].iloc[0], events["time_ns"].iloc[-1]
         assert events["kind"].iloc[-1] == "mark"
-        seen = threads_of(trace)
+        seen = threads_of(trace).astype({"tid": "int64"})
         # Surely of the interval: cloned after its start, and running before its end.
         inside = truth[(truth["before_clone_ns"] > start_ns) & (truth["first_ns"] < end_ns)]
         assert len(inside) > 100

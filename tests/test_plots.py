@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sigwindow.analysis import plots
-from sigwindow.analysis.windows import Analysis
+from sigwindow.analysis.windows import VERDICTS, Analysis
 
 
 def analysis(count: int, lost: int = 0, seed: int = 2) -> Analysis:
@@ -18,7 +18,7 @@ def analysis(count: int, lost: int = 0, seed: int = 2) -> Analysis:
     random = np.random.default_rng(seed)
     born = np.sort(random.integers(0, 10**9, count))
     setup = random.lognormal(np.log(80_000), 0.7, count).astype(np.int64)
-    verdict = random.choice(plots.VERDICTS, count, p=[0.02, 0.05, 0.3, 0.6, 0.03])
+    verdict = random.choice(VERDICTS, count, p=[0.03, 0.6, 0.3, 0.05, 0.02])
     ready = random.random(count) > 0.1
     setup[~ready] *= 20
     exposed = np.isin(verdict, ["critical", "hit", "exposed"])

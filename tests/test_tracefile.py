@@ -49,7 +49,7 @@ def test_a_trace_describes_itself(tmp_path: Path) -> None:
 
 
 def test_a_trace_cut_at_any_byte_reads_up_to_there_or_is_refused(tmp_path: Path) -> None:
-    whole = write(tmp_path / "t.arrows", [batch(list(range(n, n + 5))) for n in range(0, 20, 5)]).read_bytes()
+    whole = write(tmp_path / "t.arrows", [batch(list(range(n, n + 5))) for n in (0, 5)]).read_bytes()
     cut = tmp_path / "cut.arrows"
     counts: list[int] = []
     refusals: list[InputError] = []
@@ -66,7 +66,7 @@ def test_a_trace_cut_at_any_byte_reads_up_to_there_or_is_refused(tmp_path: Path)
         counts.append(len(read))
     assert counts == sorted(counts)
     assert all(error.exit_code == 4 and str(cut) in str(error) for error in refusals)
-    assert set(counts) == {0, 5, 10, 15, 20}
+    assert set(counts) == {0, 5, 10}
 
 
 def test_events_out_of_order_are_sorted(tmp_path: Path) -> None:

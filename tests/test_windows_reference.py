@@ -63,7 +63,7 @@ def small_chunks() -> Iterator[None]:
     """Digest every batch by itself and compact every living thread, as happens in a trace of millions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_CHUNK_ROWS", 1)
-        patch.setattr(engine, "_LONG_THREAD_ROWS", 8)
+        patch.setattr(engine, "_LONG_THREAD_ROWS", 2)
         yield
 
 
