@@ -68,7 +68,7 @@ def sentence(summary: Mapping[str, Any]) -> Text:
 
 
 def summary(summary: Mapping[str, Any], threads: pd.DataFrame) -> RenderableType:
-    """The summary of section "Result tables" of docs/model.md, for a terminal of 80 columns or more."""
+    """The summary of section "Result tables" of docs/tables.md, for a terminal of 80 columns or more."""
     counts = summary["threads"]
     verdicts = _table("verdict", "threads", "share", right=("threads", "share"))
     for verdict in VERDICTS:
