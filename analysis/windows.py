@@ -172,9 +172,9 @@ def _last(where: Array, heads: Array, ends: Array) -> Array:
 
 
 def _union(words: Array, heads: Array, stops: Array) -> Array:
-    """For every run of rows [head, stop): the union of its sets."""
+    """For every run of rows [head, stop): the union of its sets. `words` has one more, for stops at the end."""
     pairs = np.stack([heads, stops], axis=1).ravel()
-    union = np.bitwise_or.reduceat(np.append(words, np.uint64(0)), pairs)[::2]
+    union = np.bitwise_or.reduceat(words, pairs)[::2]
     return np.where(stops > heads, union, np.uint64(0))
 
 
@@ -364,14 +364,14 @@ class Windows:
 
     def _digest_pending(self) -> None:
         if self._pending:
-            fresh = _concat(self._pending)
+            fresh = _concat(self._pending) if len(self._pending) > 1 else self._pending[0]
             self._pending, self._pending_rows = [], 0
             if len(fresh["seq"]):
                 self._digest(fresh)
 
     def _digest(self, fresh: Columns) -> None:
         """Join new rows to those of living threads, and measure the threads that ended."""
-        own = _take(fresh, np.flatnonzero(~fresh["held_back"]))
+        own = _take(fresh, np.flatnonzero(~fresh["held_back"])) if fresh["held_back"].any() else dict(fresh)
         handled_after, changes, handled = _handled_history(own, self._handled)
         carried = _concat([self._open, self._known])
         own["slot"] = 4 * (len(carried["seq"]) + np.arange(len(own["seq"])))  # leaves room for added rows
@@ -396,8 +396,8 @@ class Windows:
         new = table.heads[table.measured & (rows["thread"][table.heads] < 0)]
         rows["thread"][new] = self._threads + np.arange(len(new))
         self._threads += len(new)
-        births = _take(own, np.searchsorted(own["seq"], rows["seq"][new]))
-        self._births.append({name: births[name] for name in _BIRTH_TYPES})
+        births = np.searchsorted(own["seq"], rows["seq"][new])
+        self._births.append({name: own[name][births] for name in _BIRTH_TYPES})
 
     def _note_names(self, table: _Sorted, own: Columns) -> None:
         """Keep the new names of measured threads and of processes."""
@@ -798,7 +798,9 @@ def _measure(rows: Columns, sent: Columns, followed: Array, trace_end_ns: int, c
     first_ns = np.where(first < stops, np.append(time_ns, 0)[first], -1)
     born_ns = time_ns[heads][:, None]
     instant = np.where(ready, ready_ns, end_ns[:, None]) == born_ns
-    held_exposed, held_handled = (np.where(held, words, np.uint64(0)) for words in (exposed, rows["handled"]))
+    held_exposed, held_handled = (
+        np.append(np.where(held, words, np.uint64(0)), np.uint64(0)) for words in (exposed, rows["handled"])
+    )
     handled = np.stack([_union(held_handled, heads, stop) for stop in stops.T], axis=1)
     removed = _last(np.flatnonzero(kind == _ALTSTACK_OFF), heads, ends)
     threads = {

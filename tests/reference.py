@@ -465,6 +465,10 @@ class World:
         if all(other.pid != thread.pid for other in self.threads):  # the process's id is taken until then
             self.free.append(thread.pid)
 
+    def exit(self, thread: Thread) -> None:
+        self.row("exit", thread)
+        self.bury(thread)
+
     def exec(self, caller: Thread) -> None:
         for other in [t for t in self.threads if t.pid == caller.pid]:
             self.bury(other)
@@ -515,9 +519,19 @@ class World:
                 self.row("name", thread, comm=f"n{choice}")
             case "snapshot":
                 self.row("snapshot", thread, comm="seen", **self.sets(thread.pid))
+            case "hold back":
+                self.set_mask(thread, thread.mask | sig.word_of([signal]))
+                self.generate(thread, signal, 0)
+                self.set_mask(thread, thread.mask & ~sig.word_of([signal]))
+                self.deliver(thread, signal, 0)
+            case "tear down":
+                for drops_stack in (False, True, False)[what % 2 : 2 + choice % 2]:
+                    thread.altstack &= not drops_stack
+                    thread.mask = thread.mask if drops_stack else BLOCK_ALL
+                    self.row("altstack" if drops_stack else "mask", thread)
+                self.exit(thread)
             case "exit":
-                self.row("exit", thread)
-                self.bury(thread)
+                self.exit(thread)
             case "exit_group":
                 self.exit_group(thread.pid)
             case "fork":
@@ -534,8 +548,8 @@ VERBS = (
     *("deliver",) * 4,
     *("generate",) * 3,
     *("restore",) * 3,
-    *("exit",) * 2,
-    *("return", "start", "mark", "name", "snapshot", "fork", "exec", "exit_group"),
+    *("hold back", "tear down") * 2,
+    *("exit", "return", "start", "mark", "name", "snapshot", "fork", "exec", "exit_group"),
 )
 
 
@@ -548,20 +562,29 @@ def forget(rows: list[Row], first: int, count: int) -> list[Row]:
     return [*rows[:first], lost, *rows[first + count :]]
 
 
+# What threads do that live on: the engine merges the rows of such lives.
+LIVING_VERBS = (*("mask",) * 4, *("altstack",) * 3, "action", "action", "deliver", "birth")
+
+
 @st.composite
-def traces(draw: st.DrawFn, losses: bool = True) -> list[Row]:
-    """A small trace in order of time, as a tracer would have seen it; `losses`: some rows may be missing."""
+def traces(draw: st.DrawFn, living: bool = False) -> list[Row]:
+    """A small trace in order of time, as a tracer would have seen it, some rows perhaps missing.
+
+    living: of a thread or two that set themselves up again and again, instead of many short lives.
+    """
     small = st.integers(0, 15)
     world = World()
-    for handlers in draw(st.lists(st.integers(0, 63), min_size=1, max_size=2)):
+    for handlers in draw(st.lists(st.integers(0, 63), min_size=1, max_size=1 if living else 2)):
         world.process(handlers)
-    steps = st.tuples(st.sampled_from(VERBS), st.integers(0, 3), small, small)
-    for step in draw(st.lists(steps, min_size=draw(st.sampled_from((0, 15, 30))), max_size=60)):
+    if living:
+        world.step("birth", 0, draw(small), draw(small))
+    verbs, lengths = (LIVING_VERBS, (0, 12, 24)) if living else (VERBS, (0, 15, 30))
+    steps = st.tuples(st.sampled_from(verbs), st.integers(0, 1 if living else 3), small, small)
+    for step in draw(st.lists(steps, min_size=draw(st.sampled_from(lengths)), max_size=60)):
         world.step(*step)
     rows = world.rows
-    if losses:
-        for first, count in draw(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 4)), max_size=2)):
-            rows = forget(rows, first, count)
+    for first, count in draw(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 4)), max_size=2)):
+        rows = forget(rows, first, count)
     if draw(st.booleans()):
         rows.append(Row(world.time_ns + 10, "mark", comm="end"))
     return rows
