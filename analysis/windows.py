@@ -376,6 +376,8 @@ class Windows:
         carried = _concat([self._open, self._known])
         own["slot"] = 4 * (len(carried["seq"]) + np.arange(len(own["seq"])))  # leaves room for added rows
         table = _sort(carried, own, handled_after)
+        if not len(table.rows["seq"]):
+            return  # signals sent to threads of which nothing is known
         added = _changes_in_threads(table, own, changes)
         if added is None:  # too many at once
             for half in np.array_split(np.arange(len(fresh["seq"])), 2):

@@ -122,6 +122,8 @@ def lives_of(rows: Iterable[Row]) -> list[Life]:
             for tid in [tid for tid, life in alive.items() if life.born.pid == row.pid]:
                 life = alive.pop(tid)
                 life.end_ns, life.ended_by = row.time_ns, "exit"
+            for tid in [tid for tid, pid in process_of.items() if pid == row.pid and tid != row.tid]:
+                del process_of[tid], open_mask[tid]
         if row.kind == "born" or process_of.get(row.tid) != row.pid:
             open_mask[row.tid] = None
             if row.tid in alive:
@@ -129,7 +131,9 @@ def lives_of(rows: Iterable[Row]) -> list[Life]:
                 life.end_ns = life.rows[-1].time_ns
         process_of[row.tid] = row.pid
         if row.kind == "born":
-            open_mask[row.tid] = open_mask.get(row.peer)
+            forked = not row.flags & CLONE_THREAD  # or else the creator is of the same process
+            if forked or process_of.get(row.peer) == row.pid:
+                open_mask[row.tid] = open_mask.get(row.peer)
             if row.flags & CLONE_THREAD and not row.flags & BORN_KERNEL_WORKER:
                 alive[row.tid] = Life(row, open_mask[row.tid])
                 lives.append(alive[row.tid])
@@ -147,8 +151,8 @@ def lives_of(rows: Iterable[Row]) -> list[Life]:
             if life.born.pid == row.pid:
                 life.spans.append(Span(row.time_ns, handled[row.pid], life.rows[-1].mask))
         if row.kind == "exit":
-            open_mask.pop(row.tid, None)
-            process_of.pop(row.tid)
+            del open_mask[row.tid]
+            del process_of[row.tid]
             if row.tid in alive:
                 life = alive.pop(row.tid)
                 life.end_ns, life.ended_by = row.time_ns, "exit"
@@ -231,7 +235,7 @@ def teardown_ns(life: Life, considered: int) -> int:
 
 
 def reference(rows: Sequence[Row], signals: str = "async", ready: str = "auto") -> Reference:
-    """The engine's tables, by the definitions of docs and nothing else.
+    """The engine's tables, by their definitions and nothing else.
 
     rows: events of distinct times, in any order; signals, ready: as the command line takes them.
     """
@@ -474,7 +478,7 @@ class World:
             self.bury(other)
         self.actions[caller.pid].clear()
         leader = Thread(caller.pid, caller.pid, caller.mask)
-        self.free = [tid for tid in self.free if tid != leader.tid]
+        self.free.clear()  # whom a tid from before an exec means once its new birth is lost is not defined
         self.threads.append(leader)
         self.row("exec", leader, peer=caller.tid, comm="new")
 

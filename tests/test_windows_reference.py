@@ -104,6 +104,12 @@ def test_a_long_life_that_returns_to_its_state_at_birth() -> None:
         assert_as_reference(measured(rows).result("steady"), rows, "async", "steady")
 
 
+def test_a_trace_that_begins_with_a_signal_to_an_unknown_thread() -> None:
+    rows = [Row(1, "generate", pid=1, tid=1, mask=1, signal=1), Row(2, "born", pid=1, tid=2, flags=CLONE_THREAD)]
+    with small_chunks():
+        assert_as_reference(measured(rows, sizes=[1]).result(), rows, "async", "auto")
+
+
 @given(traces(), st.integers(1, 60), st.sampled_from(POLICIES))
 def test_an_answer_in_between_changes_nothing(rows: list[Row], cut: int, policy: str) -> None:
     windows = measured(rows[:cut])
