@@ -59,7 +59,7 @@ _SAYS_COMM = _kinds(_CODE["snapshot"], _BORN, _BORN_UNMEASURED, _NAME, _EXEC)
 _NOT_OWN = _kinds(_CODE["generate"], _CODE["lost"], 255)
 
 _EVERYTHING = np.uint64(sig.ALL)
-_KEPT_BACK = np.uint64(sig.UNBLOCKABLE | sig.word_of(sig.INTERNAL))
+_KEPT_BACK = np.uint64(sig.KEPT_BACK)
 _UNKNOWN = _EVERYTHING  # as a settled mask: a settled mask never blocks everything
 _NEVER = np.iinfo(np.int64).max
 _SLOTS = 1 << 32  # places in the stream that a key has room for
@@ -252,6 +252,17 @@ class _Sorted:
         return np.where(found & (self.rows["pid"][index] == pid), self.rows["thread"][head], -1)
 
 
+def policy_of(ready: str) -> str:
+    """The policy that a value of `--ready` names: one of POLICIES, or auto.
+
+    Raises UsageError for anything else.
+    """
+    policy = "symbol" if ready.startswith("symbol:") else ready
+    if policy not in (*POLICIES, "auto"):
+        raise UsageError(f"unknown readiness policy {ready!r}: give auto, altstack, mask, steady or symbol:NAME")
+    return policy
+
+
 class Windows:
     """Measures the setup windows of a stream of events.
 
@@ -307,9 +318,7 @@ class Windows:
 
         ready: auto, altstack, mask, steady, symbol or symbol:NAME. Raises UsageError for anything else.
         """
-        policy = "symbol" if ready.startswith("symbol:") else ready
-        if policy not in (*POLICIES, "auto"):
-            raise UsageError(f"unknown readiness policy {ready!r}: give auto, altstack, mask, steady or symbol:NAME")
+        policy = policy_of(ready)
         self._digest_pending()
         return self._tables(policy, ready)
 
@@ -328,7 +337,7 @@ class Windows:
             self._lost.append(_take(columns, np.flatnonzero(lost)))
         tracers_own = (kind == _MARK) & (given["pid"] == 0)
         if tracers_own.any():
-            self._ended |= "end" in batch.column("comm").filter(pa.array(tracers_own)).to_pylist()
+            self._ended |= events.TRACE_END in batch.column("comm").filter(pa.array(tracers_own)).to_pylist()
 
         counts = (flags & events.CLONE_THREAD != 0) & (flags & events.BORN_KERNEL_WORKER == 0)
         kind[(kind == _BORN) & ~counts] = _BORN_UNMEASURED

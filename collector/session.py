@@ -19,7 +19,6 @@ from . import procfs
 from .command import Command
 
 _SLOWEST_POLL_S, _FASTEST_POLL_S = 0.1, 0.001
-_END = "end"  # comm of the tracer's own last mark
 
 
 class Probes(Protocol):
@@ -129,6 +128,6 @@ class Session:
             {
                 "time_ns": np.array([self._probes.watermark_ns]),
                 "kind": np.array([events.CODE["mark"]]),
-                "comm": pa.array([_END]),
+                "comm": pa.array([events.TRACE_END]),
             }
         )

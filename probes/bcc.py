@@ -117,20 +117,13 @@ class Probes:
         lost = self._new_losses()
         return batch if lost is None else events.merged([batch, lost])
 
-    def counts(self) -> tuple[int, int]:
-        """Records that were due and records lost, as the kernel counted them since the start."""
-        return sum(self._per_cpu(b"due")), sum(cpu.count for cpu in self._per_cpu(b"losses"))
-
-    def _per_cpu(self, table: bytes) -> list[Any]:
-        return list(self._bpf[table][ctypes.c_int(0)])
-
     def _new_losses(self) -> pa.RecordBatch | None:
         """The losses since the last drain as an event that lies, as all events of this drain, before the watermark.
 
         The counters are read after the watermark was taken, so the last loss may be later: its interval then goes
         on in the next drain's event.
         """
-        per_cpu = [cpu for cpu in self._per_cpu(b"losses") if cpu.count]
+        per_cpu = [cpu for cpu in self._bpf[b"losses"][ctypes.c_int(0)] if cpu.count]
         total = sum(cpu.count for cpu in per_cpu)
         last_ns = max((cpu.last_ns for cpu in per_cpu), default=0)
         if not per_cpu or (total == self._losses_told and last_ns < self._losses_told_ns):
@@ -154,16 +147,15 @@ class Probes:
         """The folded creator's stacks of births, outermost function first; symbolised once a distinct stack."""
         table = self._bpf[b"stacks"]
         keys = np.where(records["kind"] == events.CODE["born"], records["stack_id"], -1)
-        distinct, index = np.unique(keys, return_inverse=True)
-        owner = {int(key): int(pid) for key, pid in zip(keys, records["pid"], strict=True) if key >= 0}
+        distinct, first, index = np.unique(keys, return_index=True, return_inverse=True)
         folded = [
             ";".join(
-                events.text(self._bpf.sym(address, owner[int(key)], show_module=False))
-                for address in reversed(list(table.walk(int(key))))
+                events.text(self._bpf.sym(address, pid, show_module=False))
+                for address in reversed(list(table.walk(key)))
             )
             if key >= 0
             else ""
-            for key in distinct
+            for key, pid in zip(distinct.tolist(), records["pid"][first].tolist(), strict=True)
         ]
         return pa.array(folded, pa.string()).take(pa.array(index))
 

@@ -62,6 +62,8 @@ GENERATE_PROCESS = 0x100
 # flags of `exit`: the whole process was ending; the thread did not end by itself.
 EXIT_GROUP = 0x1
 
+TRACE_END = "end"  # comm of the tracer's own last `mark`
+
 DISPOSITION_DEFAULT, DISPOSITION_IGNORE, DISPOSITION_HANDLER = range(3)
 
 _KIND_TYPE = pa.dictionary(pa.int8(), pa.string())

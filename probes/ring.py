@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 
-_HEADER_BYTES = 8
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 
 
@@ -33,7 +32,6 @@ class Ring:
         self._data = np.frombuffer(self._data_map, np.uint8, 2 * size_bytes, offset=page)
         self._slot = np.dtype([("length", "<u4"), ("page", "<u4"), ("payload", record)])
         self._held = np.empty(0, record)
-        self.received = 0
         self.watermark_ns = 0  # all that was drained is earlier, all that will be is not
 
     def backlog_bytes(self) -> int:
@@ -79,7 +77,6 @@ class Ring:
         if discarded.any():
             kept = kept[discarded == 0]
         parts.append(kept)
-        self.received += len(kept)
         # The copy is done: only now may the kernel write over it. x86 and NumPy keep this order.
         self._consumer[0] = start + finished * self._slot.itemsize
         return finished == count

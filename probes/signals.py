@@ -105,9 +105,12 @@ def considered(selection: str) -> int:
             return word_of(number(part) for part in selection.split(",")) & ~UNBLOCKABLE
 
 
+KEPT_BACK = UNBLOCKABLE | word_of(INTERNAL)
+
+
 def blocks_everything(mask: int) -> bool:
     """Whether `mask` leaves only what can't be blocked, or what the C library keeps for itself."""
-    return mask | UNBLOCKABLE | word_of(INTERNAL) == ALL
+    return mask | KEPT_BACK == ALL
 
 
 def describe(mask: int) -> str:

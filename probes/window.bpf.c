@@ -58,8 +58,6 @@ struct loss {
 	u64 last_ns;
 };
 BPF_PERCPU_ARRAY(losses, struct loss, 1);
-/* Records that were due, found room or not: received + lost must add up to it. */
-BPF_PERCPU_ARRAY(due, u64, 1);
 
 /* The process's 64 dispositions are copied here at once; 2 KiB is too much for the stack. */
 struct actions {
@@ -109,12 +107,8 @@ static __always_inline int lose(void)
  */
 static __always_inline struct event *reserve(void *task, u8 kind)
 {
-	int zero = 0;
-	u64 *count = due.lookup(&zero);
 	struct event *event = events.ringbuf_reserve(sizeof(*event));
 
-	if (count)
-		(*count)++;
 	if (!event) {
 		lose();
 		return 0;

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.analysis.windows import Analysis, Windows, policy_of
 from sigwindow.collector import procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.session import Session
@@ -48,9 +48,6 @@ class Capture:
     analysis: Analysis
     info: dict[str, str]
     status: int | None
-    due: int
-    received: int
-    lost: int
 
 
 def _targets(request: Request) -> list[int]:
@@ -102,7 +99,7 @@ def record(request: Request) -> Capture:
     Raises UsageError for a request that can't be met, CannotTraceError where tracing is not possible.
     """
     windows = Windows(request.signals)
-    windows.result(request.ready)  # a wrong policy is told before anything is started
+    policy_of(request.ready)  # a wrong policy is told before anything is started
     with ExitStack() as stack:
         pids = _targets(request)
         mark = _mark(request, pids)
@@ -135,7 +132,4 @@ def record(request: Request) -> Capture:
                     writer.write(batch)
                 if batch.num_rows:
                     windows.feed(batch)
-        due, lost = probes.counts()
-        return Capture(
-            windows.result(request.ready), info, command.status if command else None, due, probes.ring.received, lost
-        )
+        return Capture(windows.result(request.ready), info, command.status if command else None)

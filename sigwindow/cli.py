@@ -45,7 +45,8 @@ def _options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return add
 
 
-_reading = _options(
+_force = click.option("--force", is_flag=True, help="Overwrite files that exist.")
+_judging = _options(
     click.option(
         "--ready",
         default="auto",
@@ -59,6 +60,9 @@ _reading = _options(
         show_default=True,
         help="Signals that count: async, all, or names separated by commas.",
     ),
+)
+_reading = _options(
+    _judging,
     click.option(
         "--json",
         "json_file",
@@ -68,7 +72,7 @@ _reading = _options(
     click.option(
         "--fail-on", type=click.Choice(list(_GATES)), help="Exit with 1 where a thread has this verdict or a worse one."
     ),
-    click.option("--force", is_flag=True, help="Overwrite files that exist."),
+    _force,
 )
 _capturing = _options(
     click.option("-o", "--output", type=_PATH, help="Write the trace to this file (.arrows)."),
@@ -122,7 +126,7 @@ def doctor(as_json: bool) -> int:
     return 0 if preflight.can_trace(found) else 3
 
 
-@cli.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@cli.command(context_settings={"allow_interspersed_args": False})
 @_capturing
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Trace the command's descendants, too.")
 @click.option("--exit-code", is_flag=True, help="End with the command's own exit status.")
@@ -270,9 +274,8 @@ def analyze(traces: Sequence[Path], form: str, output: Path | None, **options: A
 
 @cli.command()
 @click.option("-o", "--output", type=_PATH, required=True, help="The figure: .png, .svg or .pdf.")
-@click.option("--ready", default="auto", show_default=True, metavar="POLICY")
-@click.option("--signals", default="async", show_default=True)
-@click.option("--force", is_flag=True, help="Overwrite a figure that exists.")
+@_judging
+@_force
 @click.argument("kind", type=click.Choice(["ecdf", "timeline"]))
 @click.argument("trace", type=_PATH)
 def plot(kind: str, trace: Path, output: Path, ready: str, signals: str, force: bool) -> None:

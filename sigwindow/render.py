@@ -10,12 +10,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sigwindow.analysis import windows
 from sigwindow.collector.procfs import Thread
 from sigwindow.probes import signals
 from sigwindow.probes.events import printable
 from sigwindow.probes.preflight import Check
 
-VERDICTS = ("critical", "hit", "exposed", "masked", "unhandled")
+VERDICTS = tuple(reversed(windows.VERDICTS))  # the worst first
 _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": "green", "unhandled": "dim"}
 _STATES = {"fine": "green", "degraded": "yellow", "missing": "red"}
 _NAME_WIDTH = 24
@@ -68,18 +69,18 @@ def sentence(summary: Mapping[str, Any]) -> Text:
 
 
 def summary(summary: Mapping[str, Any], threads: pd.DataFrame) -> RenderableType:
-    """The summary of section "Result tables" of docs/tables.md, for a terminal of 80 columns or more."""
+    """The summary of docs/tables.md, for a terminal of 80 columns or more."""
     counts = summary["threads"]
     verdicts = _table("verdict", "threads", "share", right=("threads", "share"))
     for verdict in VERDICTS:
         share = f"{counts[verdict] / counts['born']:.1%}" if counts["born"] else "-"
         verdicts.add_row(Text(verdict, _STYLES[verdict] if counts[verdict] else "dim"), str(counts[verdict]), share)
     numbers = ("threads", "min", "p50", "p90", "p99", "max", "total")
-    windows = _table("", *numbers, right=numbers)
+    durations = _table("", *numbers, right=numbers)
     for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns")):
         row = summary[key]
-        windows.add_row(label, str(row["count"]), *(duration(row[k]) for k in numbers[1:]))
-    parts: list[RenderableType] = [sentence(summary), Text(_circumstances(summary), "dim"), "", verdicts, "", windows]
+        durations.add_row(label, str(row["count"]), *(duration(row[k]) for k in numbers[1:]))
+    parts: list[RenderableType] = [sentence(summary), Text(_circumstances(summary), "dim"), "", verdicts, "", durations]
     exposed_signals = [row for row in summary["by_signal"] if row["threads"] or row["hits"]]
     if exposed_signals:
         columns = ("threads", "exposure", "hits", "critical")
