@@ -111,21 +111,25 @@ class Writer:
 class Reader:
     """A trace file: `.info` is what it says of itself, `batches()` its events in the order of time.
 
+    path: a file, or a URL that fsspec knows (`s3://...`, with the package for it installed).
     Raises InputError for what is not a trace of ours. A trace whose end is missing reads up to there; `cut` is then
     true after `batches()` is through.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
         self.cut = False
+        self._file: pa.NativeFile | None = None
         try:
-            with path.open("rb") as file:
+            with self._opened() as file:
+                self.bytes = file.size()
                 self._parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
-            schema = pq.read_schema(path) if self._parquet else self._open().schema
-        except OSError as error:
-            raise InputError(f"can't read {path}: {error.strerror or error}") from None
+            with self._opened() as file:
+                schema = pq.read_schema(file) if self._parquet else pa.ipc.open_stream(file).schema
         except (pa.ArrowException, EOFError) as error:
             raise InputError(f"{path} is not a trace, or ends before its header does: {error}") from None
+        except OSError as error:
+            raise InputError(f"can't read {path}: {error.strerror or error}") from None
         told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
         self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
         if not self.info:
@@ -139,33 +143,44 @@ class Reader:
             raise InputError(
                 f"{path} lacks columns of the event table, or has them in another type: {', '.join(missing)}"
             )
+        self._names = schema.names
 
-    def _open(self, columns: list[str] | None = None) -> pa.ipc.RecordBatchStreamReader:
-        """The stream, decoding only these columns."""
-        source = pa.OSFile(str(self.path))
-        if columns is None:
-            return pa.ipc.open_stream(source)
-        names = pa.ipc.open_stream(pa.OSFile(str(self.path))).schema.names
-        options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns])
-        return pa.ipc.open_stream(source, options=options)
+    @property
+    def bytes_read(self) -> int:
+        """How far into the file `batches()` is."""
+        return int(self._file.tell()) if self._file and not self._file.closed else 0
+
+    def _opened(self) -> pa.NativeFile:
+        if "://" not in str(self.path):
+            return pa.OSFile(str(self.path))
+        try:
+            import fsspec
+
+            return pa.PythonFile(fsspec.open(str(self.path), "rb").open(), "r")
+        except ImportError as error:  # fsspec itself, or the package for this kind of URL
+            raise UsageError(f"{self.path} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
+        except ValueError as error:
+            raise UsageError(f"{self.path}: {error}") from None
 
     def _stored(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The batches as they lie in the file, as far as they can be read."""
-        if self._parquet:
-            source = pq.ParquetFile(self.path, read_dictionary=["kind"]).iter_batches(columns=columns)
-        else:
-            source = iter(self._open(columns))
-        while True:
-            try:
-                batch = next(source, None)
-                if batch is None:
+        with self._opened() as self._file:
+            if self._parquet:
+                source = pq.ParquetFile(self._file, read_dictionary=["kind"]).iter_batches(columns=columns)
+            else:
+                options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in columns])
+                source = iter(pa.ipc.open_stream(self._file, options=options))
+            while True:
+                try:
+                    batch = next(source, None)
+                    if batch is None:
+                        return
+                    batch = batch.select(columns)
+                    batch.validate()
+                except (pa.ArrowException, OSError, EOFError):
+                    self.cut = True
                     return
-                batch = batch.select(columns)
-                batch.validate()
-            except (pa.ArrowException, OSError, EOFError):
-                self.cut = True
-                return
-            yield batch
+                yield batch
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, in the order of time from batch to batch.

@@ -59,7 +59,7 @@ def main() -> None:
     panels = []
     for column, (mode, trace) in enumerate(zip(MODES, traces, strict=True)):
         analysis, info = offline.analyse(trace)
-        panels.append(Panel(render.summary(summarise(analysis, info), analysis.threads), title=mode))
+        panels.append(Panel(render.summary(summarise(analysis.totals, info), analysis.totals.worst), title=mode))
         plots.timeline(analysis, ax=axes[0][column])
         plots.ecdf(analysis, ax=axes[1][column])
         for ax in axes[:, column]:

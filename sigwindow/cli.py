@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from sigwindow.analysis.windows import Analysis
     from sigwindow.capture import Request
+    from sigwindow.gates import Gates, Outcome
+    from sigwindow.offline import Measured
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_GATES = {"exposed": ("critical", "hit", "exposed"), "hit": ("critical", "hit"), "critical": ("critical",)}
+_VERDICT_GATES = ("exposed", "hit", "critical")
 _PATH = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -61,19 +66,39 @@ _judging = _options(
         help="Signals that count: async, all, or names separated by commas.",
     ),
 )
-_reading = _options(
-    _judging,
-    click.option(
-        "--json",
-        "json_file",
-        type=click.Path(path_type=Path, allow_dash=True),
-        help="Write the summary as JSON to this file (- for standard output).",
-    ),
-    click.option(
-        "--fail-on", type=click.Choice(list(_GATES)), help="Exit with 1 where a thread has this verdict or a worse one."
-    ),
-    _force,
+
+
+def _gating(*more: str) -> Callable[[_F], _F]:
+    """The options of gates; `more`: what --fail-on takes besides verdicts."""
+    return _options(
+        click.option(
+            "--fail-on",
+            type=click.Choice([*_VERDICT_GATES, "lossy", *more]),
+            help="Exit with 1 where a thread has this verdict or a worse one, with 4 where losses leave it open.",
+        ),
+        click.option(
+            "--max-exposure",
+            metavar="DURATION",
+            help="Exit with 1 where a ready thread was exposed for longer, as in 20us.",
+        ),
+        click.option("--junit", type=_PATH, metavar="FILE", help="Write the gates' outcomes as a JUnit file."),
+    )
+
+
+_rates = click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    metavar="SIGNAL=HZ",
+    help="Tell the risk at so many signals a second to an exposed thread, as in SIGPROF=100.",
 )
+_as_json = click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Write the answer as JSON to this file (- for standard output).",
+)
+_reading = _options(_judging, _as_json, _gating(), _force)
 _capturing = _options(
     click.option("-o", "--output", type=_PATH, help="Write the trace to this file (.arrows)."),
     click.option(
@@ -180,17 +205,19 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
 
 
 def _report(analysis: Analysis, info: dict[str, str], options: dict[str, Any], to: Any) -> int:
-    """Print the summary, write it as JSON where asked, and answer for the gate."""
+    """Print the summary, write it as JSON where asked, and answer for the gates."""
     from sigwindow import render
     from sigwindow.analysis import summary as summaries
 
-    summary = summaries.summarise(analysis, info)
-    render.console(to).print(render.summary(summary, analysis.threads))
-    _write_json(options["json_file"], summaries.to_json(summary), options["force"])
-    return _gate(summary, options["fail_on"])
+    gates = _gates(options)
+    summary = summaries.summarise(analysis.totals, info)
+    render.console(to).print(render.summary(summary, analysis.totals.worst))
+    _write(options["json_file"], summaries.to_json(summary), options["force"])
+    return _answer(gates.judge("capture", analysis.totals), options)
 
 
-def _write_json(path: Path | None, text: str, force: bool) -> None:
+def _write(path: Path | None, text: str, force: bool) -> None:
+    """Write a text to a file, to standard output for `-`, or nowhere."""
     from sigwindow import offline
 
     if path is not None:
@@ -198,19 +225,27 @@ def _write_json(path: Path | None, text: str, force: bool) -> None:
             file.write(text)
 
 
-def _gate(summary: dict[str, Any], fail_on: str | None) -> int:
-    """0 where the gate is open, 1 where a thread fails it; raises InputError where losses make it blind."""
-    from sigwindow.probes.errors import InputError
+def _gates(options: dict[str, Any]) -> Gates:
+    from sigwindow import gates
 
-    if fail_on is None:
-        return 0
-    failed = sum(summary["threads"][verdict] for verdict in _GATES[fail_on])
-    if failed:
-        click.echo(f"sigwindow: gate failed: {failed} threads are {fail_on} or worse", err=True)
-        return 1
-    if summary["trace"]["lost_events"]:
-        raise InputError("the gate can't be answered: events were lost. Try again with a larger --buffer")
-    return 0
+    longest = options["max_exposure"]
+    if options["junit"] and not (options["fail_on"] or longest):
+        raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
+    return gates.Gates(options["fail_on"], None if longest is None else gates.parse_duration(longest))
+
+
+def _answer(outcomes: list[Outcome], options: dict[str, Any], unreadable: Sequence[tuple[str, str]] = ()) -> int:
+    """Tell of gates that are not open, on standard error and in the JUnit file; returns the exit code."""
+    from sigwindow import gates
+    from sigwindow.probes.events import printable
+
+    for trace, gate, state, message in outcomes:
+        if state != "passed":
+            what = "failed" if state == "failed" else "can't be answered"
+            click.echo(f"sigwindow: {printable(trace)}: gate {gate} {what}: {message}", err=True)
+    if options["junit"]:
+        _write(options["junit"], gates.junit(outcomes, unreadable), options["force"])
+    return gates.exit_code(outcomes)
 
 
 @cli.command()
@@ -239,47 +274,191 @@ def inspect(pid: int, as_json: bool) -> None:
     help="table and json are the summary, csv and parquet one row a thread.",
 )
 @click.option("-o", "--output", type=_PATH, help="Write to this file.")
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True, type=_PATH)
-def analyze(traces: Sequence[Path], form: str, output: Path | None, **options: Any) -> int:
-    """Read TRACE files and say what happened to every thread."""
+@click.option(
+    "--by",
+    type=click.Choice(["process", "name", "creator", "hour", "stack"]),
+    help="Add a table of the threads by this.",
+)
+@_rates
+@click.option(
+    "--dask",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="Read the files on a Dask cluster: the one at ADDRESS, or one started here.",
+)
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+def analyze(traces: Sequence[str], form: str, output: Path | None, **options: Any) -> int:
+    """Read TRACE files and say what happened to every thread.
+
+    TRACE is a file, a folder, a pattern in quotes, or a URL. A file that can't be read is told, and the others go on.
+    """
     from sigwindow import offline, render
     from sigwindow.analysis import summary as summaries
-    from sigwindow.probes.events import printable
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
-    gates = []
-    found = []
-    for trace in traces:
-        analysis, info = offline.analyse(trace, ready=options["ready"], signals=options["signals"])
-        summary = summaries.summarise(analysis, info)
-        found.append((trace, analysis, summary))
-        gates.append(_gate(summary, options["fail_on"]))
-    told = [summary for _, _, summary in found]
-    as_json = summaries.to_json(told[0] if len(told) == 1 else told)
-    _write_json(options["json_file"], as_json, options["force"])
+    gates, rates = _gates(options), _rates_of(options["rates"])
+    names = offline.expand(traces)
+    judging = {"ready": options["ready"], "signals": options["signals"]}
+    extra: list[Any] = []
     if form in ("csv", "parquet"):
-        offline.write_threads({str(t): a.threads for t, a, _ in found}, form, output, force=options["force"])
-    elif form == "json":
-        _write_json(output or Path("-"), as_json, options["force"])
+        found = offline.write_threads(names, form, output, **judging, force=options["force"])
+    elif options["by"] or rates:
+        found, extra = _with_tables(names, options["by"], rates, judging)
     else:
+        found = _measured(names, options["dask"], judging)
+    readable = [one for one in found if one.totals]
+    unreadable = [(one.name, one.error) for one in found if not one.totals]
+    for _, error in unreadable:
+        click.echo(f"sigwindow: {error}", err=True)
+
+    told = [summaries.summarise(one.totals, one.info or {}) for one in readable if one.totals]
+    everything = offline.total(found, **judging)
+    summary = told[0] if len(names) == 1 and told else summaries.summarise(everything, {})
+    as_json = summaries.to_json(summary)
+    if len(names) > 1:
+        files = [{"file": one.name, **summary} for one, summary in zip(readable, told, strict=True)]
+        failed = [{"file": name, "error": error} for name, error in unreadable]
+        as_json = summaries.to_json(
+            {"schema": summaries.BATCH_SCHEMA, "files": files, "failed": failed, "total": summary}
+        )
+    if readable or len(names) > 1:
+        _write(options["json_file"], as_json, options["force"])
+    if form == "json" and (readable or len(names) > 1):
+        _write(output or Path("-"), as_json, options["force"])
+    if form == "table" and readable:
         with offline.text_output(output, force=options["force"]) as file:
             console = render.console(file)
-            for trace, analysis, summary in found:
-                if len(found) > 1:
-                    console.rule(printable(str(trace)), align="left")
-                console.print(render.summary(summary, analysis.threads))
-    return max(gates)
+            if len(names) > 1:
+                console.print(render.batch([one.name for one in readable], told, summary), "")
+            worst = (readable[0].totals if len(names) == 1 else None) or everything
+            console.print(render.summary(summary, worst.worst))
+            for table in extra:
+                console.print("", table)
+    outcomes = [outcome for one in readable if one.totals for outcome in gates.judge(one.name, one.totals)]
+    code = _answer(outcomes, options, unreadable)
+    return code or (4 if unreadable else 0)
+
+
+def _measured(names: Sequence[str], dask: str | None, judging: dict[str, str]) -> list[Measured]:
+    """The totals of every file, with a progress bar on a terminal."""
+    from sigwindow import offline, render
+
+    with render.progress() as bar:
+        if dask is not None:
+            task = bar.add_task("files", total=len(names))
+            return offline.measure_with_dask(names, **judging, address=dask or None, done=lambda: bar.advance(task))
+        found = []
+        for number, name in enumerate(names, 1):
+            task = bar.add_task(f"file {number} of {len(names)}", total=None)
+            found.append(offline.measure(name, **judging, progress=partial(_advance, bar, task)))
+            bar.remove_task(task)
+        return found
+
+
+def _rates_of(texts: Sequence[str]) -> dict[int, float]:
+    if not texts:
+        return {}
+    from sigwindow.analysis import risk
+
+    return risk.parse_rates(texts)
+
+
+def _advance(bar: Progress, task: TaskID, done: int, size: int) -> None:
+    bar.update(task, completed=done, total=size)
+
+
+def _with_tables(
+    names: Sequence[str], by: str | None, rates: dict[int, float], judging: dict[str, str]
+) -> tuple[list[Measured], list[Any]]:
+    """The totals of every file, and the tables that need its threads in memory."""
+    from sigwindow import offline, render
+    from sigwindow.analysis import risk, statistics
+    from sigwindow.probes.errors import InputError
+
+    found, tables = [], []
+    for name in names:
+        try:
+            analysis, info = offline.analyse(name, **judging)
+        except InputError as error:
+            found.append(offline.Measured(name, error=str(error)))
+            continue
+        found.append(offline.Measured(name, analysis.totals, info))
+        of = f" of {name}" if len(names) > 1 else ""
+        if by:
+            offset = info.get("clock_to_wall_ns", "")
+            wall_ns = int(offset) if offset.lstrip("-").isdecimal() else None
+            tables.append(render.frame(statistics.by(analysis.threads, by, wall_ns), f"by {by}{of}"))
+        if rates:
+            tables.append(render.frame(risk.risk(analysis, rates).drop(columns=["signal", "births"]), f"risk{of}"))
+    return found, tables
+
+
+@cli.command()
+@click.option("-o", "--output", type=_PATH, required=True, help="The page to write.")
+@_judging
+@_rates
+@_force
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+def report(traces: Sequence[str], output: Path, ready: str, signals: str, rates: Sequence[str], force: bool) -> None:
+    """Write one self-contained HTML page about TRACE files."""
+    from sigwindow import offline
+    from sigwindow.analysis import report as reports
+    from sigwindow.analysis import risk
+
+    given = _rates_of(rates)
+    found = [(name, *offline.analyse(name, ready=ready, signals=signals)) for name in offline.expand(traces)]
+    _write(output, reports.report(found, partial(risk.risk, rates=given)), force)
+
+
+@cli.command()
+@_judging
+@_as_json
+@_gating("regression")
+@_force
+@click.argument("base")
+@click.argument("new")
+def compare(base: str, new: str, **options: Any) -> int:
+    """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
+    from sigwindow import offline, render
+    from sigwindow.analysis import compare as comparing
+    from sigwindow.analysis import summary as summaries
+
+    gates = _gates(options)
+    before, after = (
+        offline.analyse(name, ready=options["ready"], signals=options["signals"])[0] for name in (base, new)
+    )
+    comparison = comparing.compare(before, after)
+    render.console().print(render.comparison(comparison))
+    _write(options["json_file"], summaries.to_json(comparison.to_dict()), options["force"])
+    return _answer(gates.compare(new, before.totals, after.totals, comparison), options)
 
 
 @cli.command()
 @click.option("-o", "--output", type=_PATH, required=True, help="The figure: .png, .svg or .pdf.")
 @_judging
 @_force
-@click.argument("kind", type=click.Choice(["ecdf", "timeline"]))
-@click.argument("trace", type=_PATH)
-def plot(kind: str, trace: Path, output: Path, ready: str, signals: str, force: bool) -> None:
-    """Draw KIND from TRACE."""
+@click.argument("kind", type=click.Choice(["ecdf", "histogram", "timeline", "signals", "rate", "compare"]))
+@click.argument("traces", metavar="TRACE", nargs=-1, required=True)
+def plot(kind: str, traces: Sequence[str], output: Path, ready: str, signals: str, force: bool) -> None:
+    """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW."""
     from sigwindow import offline
+    from sigwindow.analysis import plots
+    from sigwindow.collector import tracefile
 
-    offline.draw(kind, trace, output, ready=ready, signals=signals, force=force)
+    wanted = 2 if kind == "compare" else 1
+    if len(traces) != wanted:
+        raise click.UsageError(f"plot {kind} takes {'two traces' if wanted == 2 else 'one trace'}")
+    form = output.suffix.lower().removeprefix(".")
+    if form not in ("png", "svg", "pdf"):
+        raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
+    found = [offline.analyse(trace, ready=ready, signals=signals)[0] for trace in traces]
+    if kind == "compare":
+        axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem))
+    else:
+        axes = plots.KINDS[kind](found[0])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    with tracefile.create(output, force=force) as file:
+        figure.savefig(file, format=form, bbox_inches="tight", dpi=150)

@@ -1,31 +1,149 @@
-"""From a trace file to its analysis, its tables and its figures."""
+"""From trace files to their analysis and their tables: one file, or many, here or on a Dask cluster."""
 
 from __future__ import annotations
 
+import glob
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
 
+from sigwindow.analysis.totals import Totals, merged
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.collector import tracefile
-from sigwindow.probes.errors import UsageError
+from sigwindow.probes.errors import InputError, SigwindowError, UsageError
+
+TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
+_FORMULA = "^[=+@\\-\t\r]"  # what a spreadsheet takes for a formula
 
 
-def analyse(path: Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, dict[str, str]]:
-    """Read a trace of any size through the window engine.
+def expand(names: Sequence[str]) -> list[str]:
+    """The trace files that `names` stand for: files, URLs, patterns, and folders with what traces they hold.
 
-    Returns the analysis and what the trace says of itself. Raises InputError for what can't be read as a trace.
+    Raises UsageError for a pattern or a folder without any.
     """
-    reader = tracefile.Reader(path)
+    found: list[str] = []
+    for name in names:
+        if "://" in name:
+            found.append(name)
+        elif Path(name).is_dir():
+            found += _some(name, (str(path) for path in Path(name).iterdir() if path.suffix in TRACE_SUFFIXES))
+        elif glob.has_magic(name) and not Path(name).exists():
+            found += _some(name, glob.iglob(name, recursive=True))
+        else:
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def _some(name: str, paths: Iterator[str]) -> list[str]:
+    found = sorted(paths)
+    if not found:
+        raise UsageError(f"no trace file ({' or '.join(TRACE_SUFFIXES)}) in {name}")
+    return found
+
+
+def read(
+    name: str | Path, signals: str = "async", progress: Callable[[int, int], object] | None = None
+) -> tuple[Windows, dict[str, str]]:
+    """Run a trace of any size through the window engine.
+
+    progress: called now and then with the bytes read so far and the bytes in all. Returns the engine and what the
+    trace says of itself. Raises InputError for what can't be read as a trace.
+    """
+    reader = tracefile.Reader(name)
     windows = Windows(signals)
-    for batch in reader.batches():
+    for batch in _ahead(reader.batches()):
         windows.feed(batch)
-    return windows.result(ready), reader.info
+        if progress:
+            progress(reader.bytes_read, reader.bytes)
+    return windows, reader.info
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, the next one being read and decompressed while one is analysed."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, batches, None)
+        while (batch := waiting.result()) is not None:
+            waiting = thread.submit(next, batches, None)
+            yield batch
+
+
+def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, dict[str, str]]:
+    """The whole analysis of a trace, with its table of threads in memory, and what the trace says of itself.
+
+    Raises InputError for what can't be read as a trace.
+    """
+    windows, info = read(name, signals)
+    return windows.result(ready), info
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trace file and its totals; or, where it could not be read, the error."""
+
+    name: str
+    totals: Totals | None = None
+    info: dict[str, str] | None = None
+    error: str = ""
+
+
+def measure(name: str, ready: str, signals: str, progress: Callable[[int, int], object] | None = None) -> Measured:
+    """The totals of one trace file. A file that can't be read is an answer, too."""
+    try:
+        windows, info = read(name, signals, progress)
+        return Measured(name, windows.totals(ready), info)
+    except InputError as error:
+        return Measured(name, error=str(error))
+
+
+def measure_with_dask(
+    names: Sequence[str], ready: str, signals: str, address: str | None, done: Callable[[], object] | None = None
+) -> list[Measured]:
+    """The totals of many trace files, each read by a worker of a Dask cluster, in the order of `names`.
+
+    The files must be where every worker finds them: on a shared disk, or URLs. A worker that is lost costs time only:
+    Dask gives its files to others.
+    address: of a scheduler; without one a cluster of this machine's processors is started for this call. done: called
+    after each file.
+    """
+    try:
+        from dask.distributed import Client, as_completed
+    except ImportError as error:
+        raise UsageError(f"--dask needs dask.distributed ({error}). Try pip install 'sigwindow[fleet]'") from None
+    try:
+        client = (
+            Client(address, timeout=10)
+            if address
+            else Client(processes=True, threads_per_worker=1, dashboard_address=None)
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {address}: {error}") from None
+    with client:
+        futures = [client.submit(measure, name, ready, signals, pure=False) for name in names]
+        for _ in as_completed(futures):
+            if done:
+                done()
+        found = []
+        for name, future in zip(names, futures, strict=True):
+            failure = future.exception()  # of a worker that was lost too often, or of us
+            if isinstance(failure, SigwindowError):
+                raise failure
+            found.append(Measured(name, error=f"{name}: {failure}") if failure else future.result())
+        return found
+
+
+def total(found: Sequence[Measured], ready: str, signals: str) -> Totals:
+    """The totals of all files that could be read."""
+    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)])
 
 
 @contextmanager
@@ -38,33 +156,60 @@ def text_output(path: Path | None, *, force: bool) -> Iterator[TextIO]:
             yield file
 
 
-def write_threads(tables: Mapping[str, pd.DataFrame], form: str, output: Path | None, *, force: bool) -> None:
-    """Write the thread tables of one trace, or of several with a leading column `trace`, as csv or parquet.
+def write_threads(
+    names: Sequence[str], form: str, output: Path | None, *, ready: str, signals: str, force: bool
+) -> list[Measured]:
+    """Write the thread tables of traces one after the other, of several with a leading column `trace`.
 
-    output: the file, or None for standard output (csv only).
+    form: csv or parquet. output: the file, or None for standard output (csv only). However many threads there are, they
+    take little memory: rows come in parts of some ten thousand threads that ended one after the other, in the order of
+    birth within a part.
     """
-    if len(tables) == 1:
-        table = next(iter(tables.values()))
-    else:
-        table = pd.concat([t.assign(trace=trace) for trace, t in tables.items()], ignore_index=True)
-        table.insert(0, "trace", table.pop("trace"))
-    if form == "parquet":
-        assert output is not None
-        with tracefile.create(output, force=force) as file:
-            table.to_parquet(file, index=False)
-    else:
-        with text_output(output, force=force) as text:
-            table.to_csv(text, index=False, lineterminator="\n")
+    found = []
+    with _table_output(form, output, force=force) as write:
+        for name in names:
+            try:
+                windows, info = read(name, signals)
+            except InputError as error:
+                found.append(Measured(name, error=str(error)))
+                continue
+            for table in windows.tables(ready):
+                if len(names) > 1:
+                    table.insert(0, "trace", name)
+                write(pa.Table.from_pandas(table, preserve_index=False))
+            found.append(Measured(name, windows.totals(ready), info))
+    return found
 
 
-def draw(kind: str, path: Path, output: Path, *, ready: str, signals: str, force: bool) -> None:
-    """Draw one kind of figure from a trace into a .png, .svg or .pdf file."""
-    from sigwindow.analysis import plots
+@contextmanager
+def _table_output(form: str, output: Path | None, *, force: bool) -> Iterator[Callable[[pa.Table], None]]:
+    """Something to write tables of one schema to, which become one file."""
+    file: Any = sys.stdout.buffer if output is None else tracefile.create(output, force=force)
+    writer: Any = None
 
-    form = output.suffix.lower().removeprefix(".")
-    if form not in ("png", "svg", "pdf"):
-        raise UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
-    analysis, _ = analyse(path, ready=ready, signals=signals)
-    axes = getattr(plots, kind)(analysis)
-    with tracefile.create(output, force=force) as file:
-        axes.figure.savefig(file, format=form, bbox_inches="tight", dpi=150)
+    def write(table: pa.Table) -> None:
+        nonlocal writer
+        if form == "csv":
+            table = _without_formulas(table)
+        if writer is None:
+            writer = pq.ParquetWriter(file, table.schema) if form == "parquet" else pa.csv.CSVWriter(file, table.schema)
+        (writer.write_table if form == "parquet" else writer.write)(
+            table.cast(writer.schema) if form == "parquet" else table
+        )
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
+        if output is not None:
+            file.close()
+
+
+def _without_formulas(table: pa.Table) -> pa.Table:
+    """The table with an apostrophe before every text that a spreadsheet would run as a formula."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            escaped = pc.replace_substring_regex(table.column(place), _FORMULA, r"'\0")
+            table = table.set_column(place, field.name, escaped)
+    return table

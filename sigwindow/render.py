@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from sigwindow.analysis import windows
-from sigwindow.collector.procfs import Thread
+from sigwindow.analysis.summary import duration
+from sigwindow.analysis.totals import VERDICTS as RISING
 from sigwindow.probes import signals
 from sigwindow.probes.events import printable
-from sigwindow.probes.preflight import Check
 
-VERDICTS = tuple(reversed(windows.VERDICTS))  # the worst first
+if TYPE_CHECKING:
+    from sigwindow.analysis.compare import Comparison
+    from sigwindow.collector.procfs import Thread
+    from sigwindow.probes.preflight import Check
+
+VERDICTS = tuple(reversed(RISING))  # the worst first
 _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": "green", "unhandled": "dim"}
 _STATES = {"fine": "green", "degraded": "yellow", "missing": "red"}
 _NAME_WIDTH = 24
@@ -25,16 +30,6 @@ _NAME_WIDTH = 24
 def console(file: TextIO | None = None) -> Console:
     """A console that never takes data for markup; colours only on a terminal."""
     return Console(file=file, markup=False, highlight=False, emoji=False)
-
-
-def duration(ns: float | None) -> str:
-    """Nanoseconds in the unit that reads best."""
-    if ns is None or pd.isna(ns):
-        return "-"
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if abs(ns) >= size:
-            return f"{ns / size:.3g} {unit}" if ns / size < 1000 else f"{ns / size:.0f} {unit}"
-    return f"{ns:.0f} ns"
 
 
 def name(text: str) -> Text:
@@ -68,8 +63,15 @@ def sentence(summary: Mapping[str, Any]) -> Text:
     return text
 
 
-def summary(summary: Mapping[str, Any], threads: pd.DataFrame) -> RenderableType:
-    """The summary of docs/tables.md, for a terminal of 80 columns or more."""
+def progress() -> Progress:
+    """A progress bar on standard error that is gone when it is over; nothing where that is no terminal."""
+    shown = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
+
+
+def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> RenderableType:
+    """The summary of docs/tables.md, for a terminal of 80 columns or more; worst: the most exposed threads."""
     counts = summary["threads"]
     verdicts = _table("verdict", "threads", "share", right=("threads", "share"))
     for verdict in VERDICTS:
@@ -93,7 +95,6 @@ def summary(summary: Mapping[str, Any], threads: pd.DataFrame) -> RenderableType
             parts.append(Text(f"and {len(exposed_signals) - 12} more signals: --format json lists them", "dim"))
     if len(summary["by_process"]) > 1:
         parts += ["", _processes(summary["by_process"])]
-    worst = threads[threads["verdict"].isin(VERDICTS[:3])]
     if len(worst):
         parts += ["", _worst(worst)]
     return Group(*parts, *_warnings(summary))
@@ -122,8 +123,7 @@ def _processes(rows: list[Mapping[str, Any]]) -> Table:
 def _worst(threads: pd.DataFrame) -> Table:
     columns = ("tid", "exposure", "setup", "hits", "critical")
     table = _table("most exposed", *columns, "verdict", right=columns)
-    order = threads.sort_values(["critical_hits", "hits", "exposure_ns"], ascending=False).head(5)
-    for row in order.to_dict("records"):
+    for row in threads.to_dict("records"):
         cells = (row["tid"], duration(row["exposure_ns"]), duration(row["setup_ns"]), row["hits"], row["critical_hits"])
         verdict = Text(row["verdict"], _STYLES[row["verdict"]])
         if not row["ready"]:
@@ -147,6 +147,68 @@ def _warnings(summary: Mapping[str, Any]) -> list[Text]:
     elif not trace["complete"]:
         told.append("The trace has no end mark: its tracer was killed, or the file is cut.")
     return [Text("! " + line, "yellow") for line in told]
+
+
+def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> RenderableType:
+    """One row a file, and the total."""
+    columns = ("born", *VERDICTS, "lost", "p99 exposure")
+    table = _table("trace", *columns, right=columns)
+    for label, row in [*zip(names, summaries, strict=True), ("total", total)]:
+        threads, trace = row["threads"], row["trace"]
+        cells = (
+            threads["born"],
+            *(threads[v] for v in VERDICTS),
+            trace["lost_events"],
+            duration(row["exposure_ns"]["p99"]),
+        )
+        worst = next((v for v in VERDICTS if threads[v]), "unhandled")
+        table.add_row(Text(printable(label), _STYLES[worst]), *map(str, cells))
+    return table
+
+
+def frame(table: pd.DataFrame, title: str) -> RenderableType:
+    """A table of statistics; durations in the unit that fits, by the unit in the column's name."""
+    shown = _table(*(_heading(column) for column in table.columns), title=printable(title))
+    for column, of in zip(table.columns, shown.columns, strict=True):
+        of.justify = (
+            "left" if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype) else "right"
+        )
+    for row in table.itertuples(index=False):
+        shown.add_row(*(_cell(column, value) for column, value in zip(table.columns, row, strict=True)))
+    return shown
+
+
+def _heading(column: str) -> str:
+    return column.removesuffix("_ns").removesuffix("_s").replace("_", " ")
+
+
+def _cell(column: str, value: Any) -> Text:
+    if isinstance(value, str):
+        return name(value)
+    if pd.isna(value):
+        return Text("-")
+    if column.endswith("_ns"):
+        return Text(duration(value))
+    if column.endswith("_s"):
+        return Text(duration(value * 1e9))
+    if "share" in column or column.startswith("p_"):
+        return Text(f"{value:.2%}")
+    return Text(f"{value:.3g}" if isinstance(value, float) else str(value))
+
+
+def comparison(found: Comparison) -> RenderableType:
+    """The answer of `sigwindow compare`."""
+    style = "bold red" if found.regression else "bold"
+    return Group(
+        Text(found.sentence, style),
+        "",
+        frame(found.verdicts, "threads by verdict"),
+        "",
+        frame(found.shares.drop(columns=["base", "new"]), "shares"),
+        "",
+        frame(found.medians, "medians"),
+        Text(f"setup times, log-rank test: p = {found.setup.p:.2g}", "dim"),
+    )
 
 
 def checks(found: Iterable[Check]) -> RenderableType:

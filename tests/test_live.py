@@ -227,7 +227,7 @@ def cut(batch_rows: int, trace: Path) -> str:
     whole = pa.Table.from_batches(list(reader.batches())).combine_chunks().to_batches()[0]
     for start in range(0, whole.num_rows, batch_rows):
         windows.feed(whole.slice(start, batch_rows))
-    return str(to_json(summarise(windows.result(), reader.info)))
+    return str(to_json(summarise(windows.totals(), reader.info)))
 
 
 def test_analyze_gives_the_live_summary_byte_for_byte(workloads: Path, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_an_unknown_policy_is_a_usage_error(ready: str) -> None:
 def test_nothing_fed_gives_empty_tables() -> None:
     of = Windows().result()
     assert len(of.threads) == len(of.hits) == len(of.by_signal) == of.events == 0
-    summary = summarise(of, INFO)
+    summary = summarise(of.totals, INFO)
     assert summary["setup_ns"] == dict.fromkeys(["min", "p50", "p90", "p99", "max"]) | {"count": 0, "total": 0}
 
 
@@ -278,7 +278,7 @@ def test_summary() -> None:
         {"time_ns": 2900, "kind": "mark", "comm": "end"},
     )
     counts = {"masked": 0, "exposed": 1, "hit": 0, "critical": 0, "unhandled": 0}
-    summary = summarise(of, INFO)
+    summary = summarise(of.totals, INFO)
     assert json.loads(to_json(summary)) == {
         "schema": "sigwindow.summary/1",
         "trace": {**INFO, "duration_s": 2e-06, "events": 5, "lost_events": 0, "complete": True},
@@ -286,6 +286,7 @@ def test_summary() -> None:
         "threads": {"born": 1, **counts, "unready": 0, "uncertain": 0},
         "setup_ns": {"count": 1, "min": 162, "p50": 162, "p90": 162, "p99": 162, "max": 162, "total": 162},
         "exposure_ns": {"count": 1, "min": 3, "p50": 3, "p90": 3, "p99": 3, "max": 3, "total": 3},
+        "quantile_error": 0.0,
         "by_signal": [
             {"signal": "SIGPROF", "class": "async", "threads": 1, "exposure_ns": 3, "hits": 0, "critical": 0}
         ],

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
 
+from sigwindow.analysis import lives
 from sigwindow.analysis import windows as engine
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
@@ -60,10 +61,12 @@ def assert_as_reference(analysis: Analysis, rows: list[Row], signals: str, polic
 
 @contextmanager
 def small_chunks() -> Iterator[None]:
-    """Digest every batch by itself and compact every living thread, as happens in a trace of millions."""
+    """Put lives aside one by one, and into a file, and grow all pools from the least, as in a trace of millions."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_CHUNK_ROWS", 1)
-        patch.setattr(engine, "_LONG_THREAD_ROWS", 2)
+        patch.setattr(lives, "_PART_LIVES", 1)
+        patch.setattr(engine, "_MEMORY_BYTES", 0)
+        patch.setattr(lives, "_STEP_ROWS", 1)
+        patch.setattr(lives, "_FIRST_ROOM", 1)
         yield
 
 

@@ -1,0 +1,105 @@
+"""A collection of durations that can be added to and merged, exact as long as it is small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_EXACT_VALUES = 1 << 20  # distinct values kept as they are
+_SIGNIFICANT_BITS = 12  # of values beyond that many
+RELATIVE_ERROR = 2.0**-_SIGNIFICANT_BITS
+
+
+class Durations:
+    """Durations in ns with their counts: exact up to a million distinct values, then to 12 significant bits.
+
+    The number of distinct values only grows, and rounding a rounded value changes nothing: in whatever order
+    collections are added and merged, the result is the same.
+    """
+
+    def __init__(self) -> None:
+        self._values = np.empty(0, np.int64)
+        self._counts = np.empty(0, np.int64)
+        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._waiting_values = 0
+        self._rounded = False
+        self._min: int | None = None
+        self._max: int | None = None
+        self.total = 0
+        self.count = 0
+
+    def add(self, durations: NDArray[np.int64]) -> None:
+        """Take in durations, in any order."""
+        if len(durations):
+            values, counts = np.unique(durations, return_counts=True)
+            self._note(len(durations), int(durations.sum()), int(values[0]), int(values[-1]))
+            self._wait(values, counts)
+
+    def merge(self, other: Durations) -> None:
+        """Take in another collection."""
+        other._gather()
+        if other._min is not None and other._max is not None:
+            self._note(other.count, other.total, other._min, other._max)
+            self._rounded |= other._rounded
+            self._wait(other._values, other._counts)
+
+    @property
+    def relative_error(self) -> float:
+        """How far a quantile may be from the true one, as a share of it: 0, or RELATIVE_ERROR."""
+        self._gather()
+        return RELATIVE_ERROR if self._rounded else 0.0
+
+    def summary(self) -> dict[str, int | None]:
+        """Count, order statistics in ns (a value that occurs, never between two) and total.
+
+        Quantiles are the inverse of the empirical distribution function (Hyndman and Fan 1996, type 1).
+        """
+        self._gather()
+        reached = np.cumsum(self._counts)
+        found: dict[str, int | None] = {"min": self._min}
+        for name, percent in (("p50", 50), ("p90", 90), ("p99", 99)):
+            rank = (self.count * percent + 99) // 100
+            found[name] = int(self._values[np.searchsorted(reached, rank)]) if self.count else None
+        return {"count": self.count, **found, "max": self._max, "total": self.total}
+
+    def _note(self, count: int, total: int, least: int, most: int) -> None:
+        self.count += count
+        self.total += total
+        self._min = least if self._min is None else min(self._min, least)
+        self._max = most if self._max is None else max(self._max, most)
+
+    def _wait(self, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        """Keep values back until they are worth a merge: every value is then merged a few times only."""
+        self._waiting.append((values, counts))
+        self._waiting_values += len(values)
+        if self._waiting_values > max(len(self._values), 1 << 16):
+            self._gather()
+
+    def _gather(self) -> None:
+        if self._waiting:
+            parts = [(self._values, self._counts), *self._waiting]
+            self._values, self._counts = _counted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            self._waiting, self._waiting_values = [], 0
+            self._rounded |= len(self._values) > _EXACT_VALUES
+        if self._rounded:
+            self._values, self._counts = _counted(_round(self._values), self._counts)
+
+
+def _counted(values: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct values, ascending, with their counts added up."""
+    if not len(values):
+        return values, counts
+    order = np.argsort(values, kind="stable")
+    values, counts = values[order], counts[order]
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    return values[starts], np.add.reduceat(counts, starts)
+
+
+def _round(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Each value as the middle of all that share its first bits; the middle is rounded to itself."""
+    _, exponents = np.frexp(values.astype(np.float64))
+    bits: NDArray[Any] = np.maximum(exponents - _SIGNIFICANT_BITS, 0)
+    middle: NDArray[np.int64] = (values >> bits << bits) + (1 << bits >> 1)
+    return middle

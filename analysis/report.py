@@ -1,0 +1,589 @@
+"""The report: one HTML page that says what was found, what to do about it, and what the finding rests on.
+
+The page needs no network and no script to be read. Names in it come from the traced world: Jinja2 escapes
+every value for HTML, after `printable` took out what is not text, and figures are images, in which a browser
+runs nothing. The page's own style and script are allowed by their hashes, anything else is forbidden.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shlex
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from sigwindow.probes import signals
+from sigwindow.probes.events import printable
+
+from . import plots
+from .summary import duration, summarise
+from .totals import VERDICTS
+from .windows import Analysis
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = {
+    "timeline": "Each thread from its birth: not exposed, exposed, ready, and the handlers that ran too early.",
+    "ecdf": "The share of threads whose setup window, and whose exposure, lasted at most so long.",
+    "histogram": "How many threads had a setup window, and an exposure, of which length.",
+    "signals": "Which signals could reach which process or thread.",
+    "rate": "Births a second, and the exposure they led to.",
+}
+_MEANINGS = {
+    "critical": "ran a handler that asked for the alternate stack while the thread had none",
+    "hit": "ran a handler before it was ready",
+    "exposed": "could have run a handler before it was ready",
+    "masked": "a signal had a handler, and none could reach the thread before it was ready",
+    "unhandled": "no considered signal had a handler",
+}
+_WORST_FIRST = tuple(reversed(VERDICTS))
+_BAD = _WORST_FIRST[:3]
+_INTERNAL = np.uint64(signals.word_of(s for s in range(1, 65) if signals.signal_class(s) == "internal"))
+
+_TABLE_ROWS = 100  # of the long tables, on the whole page
+_FEWEST_ROWS = 10  # of each, however many traces there are
+_FIGURE_CHARACTERS = 6_000_000  # once the page has more, later traces have no figures
+_SVG_BYTES = 200_000  # larger drawings become pictures
+_NARROW_IN = 4.0  # the width of a phone
+_NARROW_HEIGHT_IN = (3.4, 4.8)
+_NARROW_NAME = 16  # characters
+_TEXT_CHARACTERS = 300  # of one name or command
+
+_PROTOCOL = (
+    "/* creator */",
+    "sigfillset(&all);",
+    "pthread_sigmask(SIG_SETMASK, &all, &old);",
+    "pthread_create(...); /* clone, thr_new */",
+    "pthread_sigmask(SIG_SETMASK, &old, NULL);",
+    "",
+    "/* new thread */",
+    "sigaltstack(&stack, NULL); /* SA_ONSTACK */",
+    "/* ... the rest of its setup */",
+    "pthread_sigmask(SIG_SETMASK, &wanted, NULL);",
+)
+
+
+class Advice(NamedTuple):
+    """What to do about one finding; code: lines that show how."""
+
+    title: str
+    text: str
+    code: tuple[str, ...] = ()
+
+
+class Cell(NamedTuple):
+    """A cell of a table. value: what numbers are sorted by; style: a CSS class; link: an anchor of the page."""
+
+    text: str
+    value: float | None = None
+    style: str = ""
+    link: str = ""
+
+
+_NOTHING = Cell("-", -1)
+
+
+class Table(NamedTuple):
+    """A table of the page. total: its last row, which stays last when the others are sorted."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    total: Sequence[Cell] = ()
+    note: str = ""
+
+
+def report(
+    traces: Sequence[tuple[str, Analysis, Mapping[str, str]]],
+    risk: Callable[[Analysis], pd.DataFrame] | None = None,
+) -> str:
+    """One self-contained HTML page about one or more traces.
+
+    traces: of each its name, its analysis and what it says of itself. risk: gives the risks of an
+    analysis (`sigwindow.analysis.risk.risk`, with its rates filled in). Returns the page's text.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sigwindow.analysis", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["csp_hash"] = _csp_hash
+    parts: list[dict[str, Any]] = []
+    drawn = 0
+    for number, (name, analysis, info) in enumerate(traces, 1):
+        part = _part(analysis, info, risk, max(_FEWEST_ROWS, _TABLE_ROWS // len(traces)))
+        figures = _figures(analysis) if len(analysis.threads) and drawn < _FIGURE_CHARACTERS else []
+        drawn += sum(len(figure["wide"]) + len(figure["narrow"]) for figure in figures)
+        parts.append(part | {"name": _shorten(name), "anchor": f"trace-{number}", "figures": figures})
+    counts = {key: sum(part["counts"][key] for part in parts) for key in parts[0]["counts"]}
+    page = environment.get_template("report.html.jinja")
+    return page.render(
+        parts=parts,
+        overview=_overview(parts, counts),
+        sentence=sentence(counts),
+        state=_state(counts),
+    )
+
+
+def sentence(counts: Mapping[str, int]) -> str:
+    """The verdict in one sentence, from the thread counts of a summary."""
+    born = counts["born"]
+    if not born:
+        return "No thread was born while the trace ran: there is nothing to judge."
+    of = f"of {_number(born, 'new thread')}"
+    words = {
+        "critical": ("ran a signal handler that asked for an alternate stack the thread did not have yet",) * 2,
+        "hit": ("ran a signal handler before it was ready", "ran a signal handler before they were ready"),
+        "exposed": ("was exposed to signals before it was ready", "were exposed to signals before they were ready"),
+    }
+    found = [verdict for verdict in _BAD if counts[verdict]]
+    clauses = []
+    for verdict in found:
+        count = counts[verdict]
+        clauses.append(f"{count:,} {of if verdict == found[0] else 'more'} {words[verdict][count != 1]}")
+    if found == ["exposed"]:
+        clauses.append("no handler ran there yet")
+    if not found:
+        clauses.append(f"None {of} was exposed to a signal before it was ready")
+    if counts["uncertain"]:
+        clauses.append(f"records were lost, so {_number(counts['uncertain'], 'thread')} can't be judged with certainty")
+    return "; ".join(clauses) + "."
+
+
+def advice(analysis: Analysis) -> list[Advice]:
+    """What to do about what was found, the most urgent first.
+
+    Every exposed thread is counted under one cause: the C library's own signals alone; open at birth; never
+    ready where others install a stack; unblocked before its stack was there; let through by the C library.
+    """
+    threads = analysis.threads
+    if not len(threads):
+        return [_NO_THREADS]
+    exposed = threads[threads["verdict"].isin(_BAD)]
+    open_to = exposed["exposed_signals"].to_numpy(np.uint64)
+    at_birth = open_to & ~exposed["birth_mask"].to_numpy(np.uint64) & ~_INTERNAL != 0
+    wants_stack = (exposed["policy"] == "altstack").to_numpy(bool)
+    unready = ~exposed["ready"].to_numpy(bool)
+    only_internal = (open_to != 0) & (open_to & ~_INTERNAL == 0)
+    causes = (only_internal, at_birth, wants_stack & unready, wants_stack)
+    cause = np.select(causes, range(len(causes)), len(causes))
+
+    critical = analysis.hits["signal"][analysis.hits["critical"].astype(bool)]
+    told = []
+    if len(critical):
+        told.append(_critical(_number(len(critical), "handler"), _signals(signals.word_of(critical.unique().tolist()))))
+    for number, of_cause in enumerate((_internal, _open_at_birth, _helpers, _late_stack, _let_through)):
+        these = open_to[cause == number]
+        if len(these):
+            one = of_cause(_number(len(these), "thread"), _signals(np.bitwise_or.reduce(these)))
+            shown = one.code and any(other.code == one.code for other in told)
+            told.append(one._replace(text=f"{one.text} The order above shows how.", code=()) if shown else one)
+    if analysis.lost_events:
+        told.append(_lossy(analysis))
+    if not len(exposed):
+        told.append(_CLEAN)
+    return told
+
+
+_NO_THREADS = Advice(
+    "Trace something that makes threads",
+    "Start the program under sigwindow run, or attach to it while it makes threads.",
+)
+_CLEAN = Advice(
+    "Keep it so",
+    "Let your tests fail as soon as a thread is exposed:",
+    ("sigwindow run --fail-on exposed -- COMMAND",),
+)
+
+
+def _critical(handlers: str, names: str) -> Advice:
+    return Advice(
+        "Keep handlers off threads that lack their alternate stack",
+        f"{handlers} of {names} asked for the alternate stack (SA_ONSTACK) on a thread that had none, and ran on the "
+        "stack that was there. Where that one is small or not yet the thread's own, the process dies. Keep these "
+        "signals blocked until the thread has called sigaltstack.",
+    )
+
+
+def _internal(threads: str, names: str) -> Advice:
+    return Advice(
+        "Judge whether the C library's own signals matter to you",
+        f"{threads} could be reached by {names} alone, which are the C library's own and can't be blocked through it. "
+        "Plain C threads bear them. A runtime whose threads need an alternate stack must have it installed before its "
+        "process calls setuid and its like, or cancels threads.",
+    )
+
+
+def _open_at_birth(threads: str, names: str) -> Advice:
+    return Advice(
+        "Block all signals around the creation of a thread",
+        f"At birth {threads} had {names} unblocked. Block everything before the call that creates the thread, and put "
+        "the mask back after it: the thread inherits the full mask, sets itself up, and unblocks last.",
+        _PROTOCOL,
+    )
+
+
+def _helpers(threads: str, names: str) -> Advice:
+    return Advice(
+        "Block signals on helper threads",
+        f"{threads} never installed an alternate stack, as others of the process do, with {names} unblocked. Such "
+        "threads are often a library's helpers: create them with all signals blocked, and leave them so.",
+        _PROTOCOL,
+    )
+
+
+def _late_stack(threads: str, names: str) -> Advice:
+    return Advice(
+        "Install the alternate stack before unblocking",
+        f"{threads} had {names} unblocked first and called sigaltstack after. Turn that around. Where it is "
+        "pthread_create that unblocks, by giving back the creator's mask, block the signals in the creator.",
+        _PROTOCOL,
+    )
+
+
+def _let_through(threads: str, names: str) -> Advice:
+    return Advice(
+        "Block in the creator, not in the new thread",
+        f"{threads} began with everything blocked, then had {names} unblocked before the state they live with was "
+        "reached: pthread_create gives a thread its creator's mask. Block the signals before pthread_create, and let "
+        "the thread unblock what it wants when it is ready.",
+        _PROTOCOL,
+    )
+
+
+def _lossy(analysis: Analysis) -> Advice:
+    lost, uncertain = _number(analysis.lost_events, "record"), int(analysis.threads["uncertain"].sum())
+    where = (
+        f"{_number(uncertain, 'thread')} can't be judged with certainty" if uncertain else "no thread was in its window"
+    )
+    return Advice(
+        "Measure again with a larger buffer",
+        f"{lost} got lost, and {where}. What was seen is true, but more may have happened. "
+        "Double the size that --buffer gives.",
+    )
+
+
+def _part(
+    analysis: Analysis, info: Mapping[str, str], risk: Callable[[Analysis], pd.DataFrame] | None, rows: int
+) -> dict[str, Any]:
+    """What the page says of one trace, but for its name and figures."""
+    summary = summarise(analysis.totals, info)
+    counts = summary["threads"]
+    return {
+        "counts": counts,
+        "sentence": sentence(counts),
+        "state": _state(counts),
+        "advice": advice(analysis),
+        "tables": [
+            _verdicts(counts),
+            _durations(summary),
+            _by_signal(analysis),
+            _by_process(summary["by_process"], rows),
+            _most_exposed(analysis.threads, rows),
+        ],
+        "risk": _risks(risk(analysis)) if risk and counts["born"] else None,
+        "measured": _measured(analysis, summary, info),
+        "losses": _losses(analysis, counts),
+    }
+
+
+def _state(counts: Mapping[str, int]) -> str:
+    """The worst verdict; of a clean trace, whether that is certain."""
+    worst = next((verdict for verdict in _WORST_FIRST if counts[verdict]), "unhandled")
+    return "uncertain" if counts["uncertain"] and worst not in _BAD else worst
+
+
+def _overview(parts: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> Table:
+    columns = ("born", *_WORST_FIRST, "unready", "uncertain")
+    rows = [
+        [
+            Cell(part["name"], link=part["anchor"]),
+            Cell(part["state"], style=part["state"]),
+            *(_count(part["counts"][column]) for column in columns),
+        ]
+        for part in parts
+    ]
+    total = [Cell("total"), Cell(_state(counts), style=_state(counts)), *(_count(counts[column]) for column in columns)]
+    return Table("All traces: threads by verdict", ("trace", "worst", *columns), rows, total)
+
+
+def _verdicts(counts: Mapping[str, int]) -> Table:
+    def share(count: int) -> Cell:
+        return Cell(f"{count / counts['born']:.1%}", count) if counts["born"] else _NOTHING
+
+    rows = [
+        [Cell(verdict, style=verdict), _count(counts[verdict]), share(counts[verdict]), Cell(_MEANINGS[verdict])]
+        for verdict in _WORST_FIRST
+    ]
+    return Table("Threads by verdict", ("verdict", "threads", "share", "meaning"), rows)
+
+
+def _durations(summary: Mapping[str, Any]) -> Table:
+    quantiles = ("min", "p50", "p90", "p99", "max", "total")
+    rows = [
+        [Cell(label), _count(summary[key]["count"]), *(_duration(summary[key][quantile]) for quantile in quantiles)]
+        for label, key in (("setup window", "setup_ns"), ("exposure", "exposure_ns"))
+    ]
+    note = "Setup windows of ready threads; exposure of those of them that were exposed."
+    return Table("Durations", ("duration", "threads", *quantiles), rows, note=note)
+
+
+def _by_signal(analysis: Analysis) -> Table:
+    ordered = analysis.by_signal.sort_values(["critical", "hits", "exposure_ns"], ascending=False, kind="stable")
+    rows = [
+        [
+            Cell(row["name"]),
+            Cell(row["class"]),
+            _count(row["threads"]),
+            _duration(row["exposure_ns"]),
+            _count(row["hits"]),
+            _count(row["critical"]),
+        ]
+        for row in ordered.to_dict("records")
+    ]
+    columns = ("signal", "class", "threads exposed", "exposure", "hits", "critical hits")
+    return Table("By signal, of all that had a handler", columns, rows)
+
+
+def _by_process(processes: Sequence[Mapping[str, Any]], limit: int) -> Table:
+    ordered = sorted(processes, key=lambda row: (*(-row[verdict] for verdict in _BAD), -row["exposure_ns"]))
+    rows = [
+        [
+            Cell(_shorten(row["comm"])),
+            Cell(str(row["pid"]), row["pid"]),
+            Cell(row["policy"]),
+            *(_count(row[verdict]) for verdict in _WORST_FIRST),
+            _duration(row["exposure_ns"]),
+        ]
+        for row in ordered[:limit]
+    ]
+    columns = ("process", "pid", "ready by", *_WORST_FIRST, "exposure")
+    return Table("By process", columns, rows, note=_of(rows, len(processes), "processes"))
+
+
+def _most_exposed(threads: pd.DataFrame, limit: int) -> Table:
+    exposed = threads[threads["verdict"].isin(_BAD)]
+    worst = exposed.sort_values(["critical_hits", "hits", "exposure_ns"], ascending=False, kind="stable").head(limit)
+    with_stack = bool((worst["creator_stack"] != "").any())
+    rows = []
+    for row in worst.to_dict("records"):
+        first_ns = None if pd.isna(row["first_exposed_ns"]) else row["first_exposed_ns"] - row["born_ns"]
+        cells = [
+            Cell(_shorten(row["comm"])),
+            Cell(str(row["tid"]), row["tid"]),
+            Cell(str(row["pid"]), row["pid"]),
+            Cell(row["verdict"], style=row["verdict"]),
+            _duration(row["exposure_ns"]),
+            _duration(row["setup_ns"]),
+            Cell("at birth", 0) if first_ns == 0 else _duration(first_ns),
+            _count(row["hits"]),
+            _count(row["critical_hits"]),
+            Cell("yes" if row["ready"] else "never"),
+            Cell(_signals(row["exposed_signals"])),
+        ]
+        rows.append([*cells, Cell(_shorten(row["creator_stack"]))] if with_stack else cells)
+    columns = [
+        "thread", "tid", "pid", "verdict", "exposure", "setup", "open after", "hits", "critical", "ready", "open to",
+    ]  # fmt: skip
+    columns += ["created in"] if with_stack else []
+    return Table("The most exposed threads", columns, rows, note=_of(rows, len(exposed), "exposed threads"))
+
+
+def _risks(risks: pd.DataFrame) -> Table:
+    """The table of `risk`: estimates with their intervals, and bounds where no hit was seen."""
+    rows = [
+        [
+            Cell(row["name"]),
+            Cell(row["source"]),
+            _estimate(row, "rate{}_hz"),
+            _estimate(row, "hits_per_birth{}"),
+            _estimate(row, "p_in_births{}"),
+            _estimate(row, "mean_time_to_first_hit{}_s", lambda time_s: _duration(time_s * 1e9).text, "≥"),
+        ]
+        for row in risks.to_dict("records")
+    ]
+    births = ", ".join(f"{count:,}" for count in risks["births"].unique())
+    columns = (
+        "signal",
+        "rate",
+        "per exposed second",
+        "hits per birth",
+        f"chance in {births} births",
+        "first hit after",
+    )
+    note = (
+        "Of ready threads. In brackets the 95% interval of what was estimated from the hits. A bound is the worst that "
+        "the trace, in which no hit was seen, does not contradict at 95%: zero hits are not no risk."
+    )
+    return Table("Expected hits", columns, rows, note=note)
+
+
+def _estimate(
+    row: Mapping[Hashable, Any], column: str, form: Callable[[float], str] = "{:.3g}".format, bound: str = "≤"
+) -> Cell:
+    """One value of a risk and its interval; column: with {} where _low and _high go."""
+    value, low, high = (row[column.format(end)] for end in ("", "_low", "_high"))
+    if not np.isfinite(value):
+        return _NOTHING
+    if row["source"] == "bound":
+        return Cell(f"{bound} {form(value)}", value)
+    return Cell(f"{form(value)} ({form(low)} to {form(high)})" if row["source"] == "estimated" else form(value), value)
+
+
+def _measured(analysis: Analysis, summary: Mapping[str, Any], info: Mapping[str, str]) -> list[tuple[str, str]]:
+    """How the trace was made: what it is called and what it was, for what is known."""
+    trace = summary["trace"]
+    policies = ", ".join(sorted({row["policy"] for row in summary["by_process"]}))
+    used = f" (used: {policies})" if policies not in ("", analysis.ready) else ""
+    told = (
+        ("Command", _command(info.get("command", ""))),
+        ("Targets", _command(info.get("targets", ""))),
+        ("Ready by", analysis.ready + used),
+        ("Signals considered", analysis.signals),
+        ("Began", _wall_time(analysis, info)),
+        ("Duration", f"{trace['duration_s']:,.3g} s"),
+        ("Events", f"{analysis.events:,}"),
+        ("Backend", info.get("backend", "")),
+        ("System", " ".join(info.get(key, "") for key in ("os", "kernel", "arch")).strip()),
+        ("Host", info.get("host", "")),
+        ("Options", info.get("options", "")),
+        ("Trace format", info.get("format", "")),
+        ("sigwindow", info.get("tool", "")),
+    )
+    return [(name, _shorten(value)) for name, value in told if value]
+
+
+def _losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
+    told = []
+    if analysis.lost_events:
+        told.append(
+            f"{_number(analysis.lost_events, 'event')} got lost. Uncertain for that: "
+            f"{_number(counts['uncertain'], 'thread')}. What was seen of them is true, a clean verdict is not certain."
+        )
+    else:
+        told.append("No event got lost.")
+    if not analysis.ended:
+        told.append("The trace has no end mark: its tracer was killed, or the file is cut. What came after is unknown.")
+    if counts["unready"]:
+        told.append(
+            f"{_number(counts['unready'], 'thread')} never became ready while the trace ran: their windows are cut off "
+            "and are not part of the durations above; their verdicts and hits count."
+        )
+    return told
+
+
+def _figures(analysis: Analysis) -> list[dict[str, str]]:
+    """The figures as data URIs, for a wide and for a narrow window."""
+    drawn = []
+    for kind, caption in FIGURES.items():
+        axes = getattr(plots, kind)(analysis)
+        figure = axes.get_figure(root=True)
+        wide = _image(figure)
+        _make_narrow(figure)
+        drawn.append(
+            {"wide": wide, "narrow": _image(figure), "caption": caption, "alt": f"{caption} {axes.get_title()}."}
+        )
+    return drawn
+
+
+def _make_narrow(figure: Figure) -> None:
+    """Fit a figure to a phone: as wide as that with its text as large as before, long names cut, legends below."""
+    figure.set_size_inches(_NARROW_IN, float(np.clip(figure.get_figheight(), *_NARROW_HEIGHT_IN)))
+    for axes in figure.axes:
+        axes.title.set_wrap(True)
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        if any(len(name) > _NARROW_NAME for name in names):
+            half = _NARROW_NAME // 2
+            short = [name if len(name) <= _NARROW_NAME else f"{name[:half]}..{name[-half:]}" for name in names]
+            axes.set_yticks(axes.get_yticks(), labels=short, fontsize="small", parse_math=False)
+        legend = axes.get_legend()
+        if legend:
+            handles = [handle for handle in legend.legend_handles if handle]
+            labels = [text.get_text().replace("\n", " ") for text in legend.get_texts()]
+            legend.remove()
+            figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize="small")
+    for legend in figure.legends:
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _image(figure: Figure) -> str:
+    """A figure as a data URI: a drawing, or a picture where the drawing is large."""
+    import matplotlib as mpl
+
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "sigwindow"}):  # the same ids each time
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    kind = "svg+xml"
+    if file.tell() > _SVG_BYTES:
+        file, kind = io.BytesIO(), "png"
+        figure.savefig(file, format=kind, dpi=150)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _finalize(value: Any) -> Any:
+    """Every value on its way into the page: no control characters, nothing that turns the text around."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _csp_hash(text: str) -> str:
+    """The source expression that allows an inline element with this text (CSP3, section 2.3.1)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _TEXT_CHARACTERS else text[: _TEXT_CHARACTERS - 1] + "…"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _of(rows: Sequence[Any], count: int, nouns: str) -> str:
+    return f"The first {len(rows):,} of {count:,} {nouns}; sigwindow analyze lists all." if len(rows) < count else ""
+
+
+def _count(count: int) -> Cell:
+    return Cell(f"{count:,}", count)
+
+
+def _duration(ns: float | None) -> Cell:
+    """Nanoseconds in the unit that reads best."""
+    return _NOTHING if ns is None else Cell(duration(ns).replace(" us", " µs"), ns)
+
+
+def _signals(word: int) -> str:
+    """A set of signals by their names, of many only the first; `signals` if they are not known."""
+    names = [signals.name(signal) for signal in signals.members(int(word))] or ["signals"]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _command(text: str) -> str:
+    """A command line from the JSON list that a trace holds; as it is if it is none."""
+    try:
+        words = json.loads(text)
+        return shlex.join(str(word) for word in words)
+    except (ValueError, TypeError):
+        return text
+
+
+def _wall_time(analysis: Analysis, info: Mapping[str, str]) -> str:
+    """When the trace began; empty if it does not say."""
+    try:
+        wall_ns = analysis.start_ns + int(info["clock_to_wall_ns"])
+        return datetime.fromtimestamp(wall_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (KeyError, ValueError, OverflowError, OSError):
+        return ""

@@ -1,0 +1,87 @@
+"""What is said of all threads together: it adds up, part by part and over traces, and does not grow with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from .durations import Durations
+
+VERDICTS = ("unhandled", "masked", "exposed", "hit", "critical")  # in rising order
+WORST = 5  # of the most exposed threads that are kept
+BY_SIGNAL = ("signal", "name", "class", "threads", "exposure_ns", "hits", "critical")
+_RANK = {"critical_hits": False, "hits": False, "exposure_ns": False, "born_ns": True, "pid": True, "tid": True}
+
+
+@dataclass
+class Totals:
+    """The threads of a trace, or of several, in numbers.
+
+    ready, signals: the policy and the selection of signals, as asked. verdicts: births by verdict. setup: of ready
+    threads. exposure: of those of them that were exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process:
+    one row a process with born threads (pid, comm, policy, the verdicts, exposure_ns); of one trace only, since pids
+    mean nothing beyond it. worst: the rows of the thread table of the most exposed threads.
+    """
+
+    ready: str
+    signals: str
+    duration_ns: int = 0
+    events: int = 0
+    lost_events: int = 0
+    ended: bool = True
+    verdicts: Counter[str] = field(default_factory=Counter)
+    unready: int = 0
+    uncertain: int = 0
+    setup: Durations = field(default_factory=Durations)
+    exposure: Durations = field(default_factory=Durations)
+    by_signal: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(BY_SIGNAL)))
+    by_process: pd.DataFrame = field(default_factory=pd.DataFrame)
+    worst: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def born(self) -> int:
+        """How many threads were born."""
+        return self.verdicts.total()
+
+    @property
+    def complete(self) -> bool:
+        """The tracer closed the trace itself, and no event was lost."""
+        return self.ended and self.lost_events == 0
+
+    @property
+    def longest_exposure_ns(self) -> int:
+        """The longest exposure of a ready thread."""
+        return self.exposure.summary()["max"] or 0
+
+    def keep_worst(self, threads: pd.DataFrame) -> None:
+        """Take the worst of more threads (rows of the thread table) into `worst`."""
+        candidates = pd.concat([self.worst, threads], ignore_index=True) if len(self.worst) else threads
+        ranked = candidates.sort_values(list(_RANK), ascending=list(_RANK.values()), ignore_index=True)
+        self.worst = ranked.head(WORST)
+
+
+def merged(parts: Sequence[Totals]) -> Totals:
+    """The totals of several traces together; in what order they are given changes nothing.
+
+    parts: at least one, all under the same policy and selection.
+    """
+    total = Totals(parts[0].ready, parts[0].signals)
+    for part in parts:
+        total.duration_ns += part.duration_ns
+        total.events += part.events
+        total.lost_events += part.lost_events
+        total.ended &= part.ended
+        total.verdicts.update(part.verdicts)
+        total.unready += part.unready
+        total.uncertain += part.uncertain
+        total.setup.merge(part.setup)
+        total.exposure.merge(part.exposure)
+        if len(part.worst):
+            total.keep_worst(part.worst)
+    tables = [part.by_signal for part in parts if len(part.by_signal)]
+    if tables:
+        total.by_signal = pd.concat(tables).groupby(list(BY_SIGNAL[:3]), as_index=False).sum()
+    return total

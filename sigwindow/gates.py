@@ -1,0 +1,133 @@
+"""Gates for CI: conditions on a trace that decide the exit code, and the JUnit file that tells of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from xml.etree import ElementTree
+
+from sigwindow.analysis.summary import duration
+from sigwindow.analysis.totals import VERDICTS, Totals
+from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.events import printable
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.compare import Comparison
+
+VERDICT_GATES = ("exposed", "hit", "critical")
+FAILED = 1  # exit codes
+BLIND = InputError.exit_code
+
+_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+def parse_duration(text: str) -> int:
+    """A duration such as 20us, 1.5ms or 0 in ns. Raises UsageError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s)|0()", text.strip())
+    if not found:
+        raise UsageError(f"bad duration {text!r}: give a number and ns, us, ms or s, as in 20us")
+    return round(float(found[1] or 0) * _UNITS_NS[found[2] or "ns"])
+
+
+class Outcome(NamedTuple):
+    """What one gate says of one trace; `blind`: it saw nothing bad, and too much is missing to be sure."""
+
+    trace: str
+    gate: str
+    state: Literal["passed", "failed", "blind"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gates that were asked for: by verdict (or `lossy`, or `regression`), and by the longest exposure."""
+
+    fail_on: str | None = None
+    max_exposure_ns: int | None = None
+
+    def judge(self, trace: str, totals: Totals) -> list[Outcome]:
+        """What each gate on a single trace says; `regression` is none."""
+        return [
+            self._outcome(trace, gate, bad, totals)
+            for gate, bad in (
+                (self.fail_on, self._bad_verdicts(totals)),
+                (None if self.max_exposure_ns is None else "max-exposure", self._too_long(totals)),
+            )
+            if gate and gate != "regression"
+        ]
+
+    def compare(self, trace: str, base: Totals, new: Totals, comparison: Comparison) -> list[Outcome]:
+        """What each gate says of a new trace beside a base."""
+        found = self.judge(trace, new)
+        if self.fail_on == "regression":
+            bad = "; ".join(comparison.reasons)
+            outcome = self._outcome(trace, "regression", bad, new)
+            if not bad and not (base.born and new.born):
+                outcome = outcome._replace(state="blind", message="no thread was born in one of the traces")
+            elif not bad and _missing(base):
+                outcome = outcome._replace(state="blind", message=f"of the base: {_missing(base)}")
+            found.append(outcome)
+        return found
+
+    def _bad_verdicts(self, totals: Totals) -> str:
+        if self.fail_on not in VERDICT_GATES:
+            return ""
+        bad = sum(totals.verdicts[verdict] for verdict in VERDICTS[VERDICTS.index(self.fail_on) :])
+        return (
+            f"{bad} of {totals.born} threads are {self.fail_on}{' or worse' * (self.fail_on != 'critical')}"
+            if bad
+            else ""
+        )
+
+    def _too_long(self, totals: Totals) -> str:
+        longest_ns = totals.longest_exposure_ns
+        if self.max_exposure_ns is None or longest_ns <= self.max_exposure_ns:
+            return ""
+        return f"a thread was exposed for {duration(longest_ns)}, and {duration(self.max_exposure_ns)} are allowed"
+
+    def _outcome(self, trace: str, gate: str, bad: str, totals: Totals) -> Outcome:
+        if bad:
+            return Outcome(trace, gate, "failed", bad)
+        missing = _missing(totals)
+        return Outcome(trace, gate, "blind" if missing else "passed", missing)
+
+
+def _missing(totals: Totals) -> str:
+    """Why a clean answer can't be trusted; empty if it can."""
+    if totals.lost_events:
+        return f"{totals.lost_events} events were lost: try again with a larger --buffer"
+    return "" if totals.ended else "the trace has no end: its tracer was killed, or the file is cut"
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> int:
+    """1 where a gate failed, 4 where one is blind, 0 where all are open."""
+    states = {outcome.state for outcome in outcomes}
+    return FAILED if "failed" in states else BLIND if "blind" in states else 0
+
+
+def junit(outcomes: Sequence[Outcome], unreadable: Sequence[tuple[str, str]] = ()) -> str:
+    """The outcomes as a JUnit file: a test case for each gate and trace.
+
+    unreadable: names of traces that could not be judged at all, each with the reason.
+    """
+    states = [outcome.state for outcome in outcomes]
+    counts = {"tests": len(outcomes) + len(unreadable), "failures": states.count("failed")}
+    counts["errors"] = states.count("blind") + len(unreadable)
+    suites = ElementTree.Element("testsuites", {name: str(count) for name, count in counts.items()})
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": "sigwindow", **suites.attrib})
+    for trace, gate, state, message in outcomes:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _xml(trace), "name": gate})
+        if state != "passed":
+            ElementTree.SubElement(case, "failure" if state == "failed" else "error", {"message": _xml(message)})
+    for trace, message in unreadable:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": _xml(trace), "name": "readable"})
+        ElementTree.SubElement(case, "error", {"message": _xml(message)})
+    ElementTree.indent(suites)
+    return ElementTree.tostring(suites, "unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """Text that XML 1.0 can hold: control characters, which it can't, are escaped as we do everywhere."""
+    return printable(text)
