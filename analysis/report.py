@@ -403,7 +403,12 @@ def _most_exposed(threads: pd.DataFrame, limit: int) -> Table:
 
 
 def _risks(risks: pd.DataFrame) -> Table:
-    """The table of `risk`: estimates with their intervals, and bounds where no hit was seen."""
+    """The table of `risk`: estimates with their intervals, and bounds where no hit was seen.
+
+    Signals to which nothing was exposed are left out: their bound would only say how few births were seen.
+    """
+    births = ", ".join(f"{count:,}" for count in risks["births"].unique())
+    risks = risks[risks["exposure_ns"] > 0]
     rows = [
         [
             Cell(row["name"]),
@@ -415,7 +420,6 @@ def _risks(risks: pd.DataFrame) -> Table:
         ]
         for row in risks.to_dict("records")
     ]
-    births = ", ".join(f"{count:,}" for count in risks["births"].unique())
     columns = (
         "signal",
         "rate",
@@ -426,7 +430,8 @@ def _risks(risks: pd.DataFrame) -> Table:
     )
     note = (
         "Of ready threads. In brackets the 95% interval of what was estimated from the hits. A bound is the worst that "
-        "the trace, in which no hit was seen, does not contradict at 95%: zero hits are not no risk."
+        "the trace, in which no hit was seen, does not contradict at 95%: zero hits are not no risk. "
+        "Signals to which no ready thread was exposed are left out."
     )
     return Table("Expected hits", columns, rows, note=note)
 

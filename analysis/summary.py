@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .totals import Totals
+from .totals import VERDICTS, Totals
 
 SCHEMA = "sigwindow.summary/1"
 BATCH_SCHEMA = "sigwindow.batch/1"  # of many: files (a summary each), failed, total
@@ -53,6 +53,17 @@ def summarise(totals: Totals, info: Mapping[str, str]) -> dict[str, Any]:
             for row in totals.by_process.to_dict("records")
         ],
     }
+
+
+def sentence(counts: Mapping[str, int]) -> str:
+    """The verdict on a whole trace in one short sentence, from the thread counts of a summary."""
+    born = counts["born"]
+    if not born:
+        return "No thread was born while the trace ran: there is nothing to judge."
+    bad = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(VERDICTS[2:]) if counts[verdict])
+    if bad:
+        return f"{born} thread{'s' * (born > 1)} born, of them {bad}."
+    return f"{born} threads born; they were never exposed." if born > 1 else "1 thread born; it was never exposed."
 
 
 def duration(ns: float | None) -> str:

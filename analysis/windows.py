@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import IO, Any
@@ -37,7 +37,7 @@ from .lives import (
     Lives,
     Part,
 )
-from .totals import BY_SIGNAL, VERDICTS, WORST, Totals
+from .totals import BY_SIGNAL, VERDICTS, WORST, Totals, merged
 
 Array = NDArray[Any]
 
@@ -77,6 +77,41 @@ class Analysis:
     lost_events: int
     ended: bool
     totals: Totals
+
+
+def combined(parts: Sequence[Analysis]) -> Analysis:
+    """Several analyses as one, the threads one after the other with a column `trace` (its number) first.
+
+    parts: at least one, all under the same policy and selection. Times and pids mean what they meant in each trace.
+    """
+    first = parts[0]
+
+    def one_after_the_other(name: str) -> pd.DataFrame:
+        tables: list[pd.DataFrame] = [getattr(part, name).assign(trace=n) for n, part in enumerate(parts)]
+        return pd.concat(tables, ignore_index=True)
+
+    totals = merged([part.totals for part in parts])
+    threads, hits = one_after_the_other("threads"), one_after_the_other("hits")
+    for table in (threads, hits):
+        table.insert(0, "trace", table.pop("trace"))
+    traffic = one_after_the_other("traffic").drop(columns="trace")
+    return Analysis(
+        threads=threads,
+        hits=hits,
+        by_signal=totals.by_signal,
+        exposure=one_after_the_other("exposure").drop(columns="trace"),
+        traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
+        losses=one_after_the_other("losses").drop(columns="trace"),
+        leaders={pid: name for part in reversed(parts) for pid, name in part.leaders.items()},
+        ready=first.ready,
+        signals=first.signals,
+        start_ns=min(part.start_ns for part in parts),
+        end_ns=max(part.end_ns for part in parts),
+        events=totals.events,
+        lost_events=totals.lost_events,
+        ended=totals.ended,
+        totals=totals,
+    )
 
 
 class _Names:

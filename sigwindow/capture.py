@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from sigwindow.collector.command import Command
 from sigwindow.collector.session import Session
 from sigwindow.probes import bcc
 from sigwindow.probes.errors import UsageError
+
+BEGUN = "[sigwindow] tracing"  # told on standard error by an attach, once nothing is missed any more
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Request:
     output: Path | None = None
     force: bool = False
     duration_s: float | None = None
+    until_eof: bool = False
     ready: str = "auto"
     signals: str = "async"
     follow: bool = True
@@ -93,6 +98,13 @@ def _ended_by_signals(session: Session, command: Command | None) -> Iterator[Non
             signal.signal(number, handler)
 
 
+def _stop_at_eof(session: Session) -> None:
+    """Wait until whoever holds the other end of our standard input lets go of it."""
+    while os.read(sys.stdin.fileno(), 1 << 12):
+        pass
+    session.stop()
+
+
 def record(request: Request) -> Capture:
     """Trace what the request names until it ends, is stopped, or its time is over.
 
@@ -126,8 +138,14 @@ def record(request: Request) -> Capture:
         if request.output:
             writer = stack.enter_context(tracefile.Writer(request.output, info, force=request.force))
         session = Session(probes, pids=pids, command=command, duration_s=request.duration_s)
+        if request.until_eof:
+            threading.Thread(target=_stop_at_eof, args=(session,), daemon=True).start()
+        begun = bool(command)
         with _ended_by_signals(session, command):
             for batch in session:
+                if not begun:
+                    print(f"{BEGUN} {len(pids) or 'all'} processes", file=sys.stderr, flush=True)
+                    begun = True
                 if writer:
                     writer.write(batch)
                 if batch.num_rows:

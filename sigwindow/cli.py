@@ -168,6 +168,7 @@ def run(command: Sequence[str], exit_code: bool, **options: Any) -> int:
 @click.option(
     "--follow/--no-follow", default=False, show_default=True, help="Trace the processes' new descendants, too."
 )
+@click.option("--until-eof", is_flag=True, help="Stop when standard input ends: for programs that start this one.")
 @click.option("--all", "everything", is_flag=True, help="Trace every process.")
 @click.option("--comm", help="Trace all processes of this name.")
 @click.argument("pids", metavar="PID...", nargs=-1, type=click.IntRange(min=1))

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from sigwindow.analysis import summary as summaries
 from sigwindow.analysis.summary import duration
 from sigwindow.analysis.totals import VERDICTS as RISING
 from sigwindow.probes import signals
@@ -47,20 +48,11 @@ def _table(*columns: str, right: Iterable[str] = (), title: str | None = None) -
     return table
 
 
-def sentence(summary: Mapping[str, Any]) -> Text:
-    """The verdict on a whole trace in one sentence."""
-    threads = summary["threads"]
-    born = threads["born"]
-    if not born:
-        return Text("No thread was born while the trace ran: there is nothing to judge.", "bold")
-    bad = [f"{threads[v]} {v}" for v in VERDICTS[:3] if threads[v]]
-    if not bad:
-        words = "was never exposed" if born == 1 else "were never exposed"
-        text = Text(f"{born} thread{'s' * (born > 1)} born; {'it' if born == 1 else 'they'} {words}.", "bold green")
-    else:
-        worst = next(v for v in VERDICTS if threads[v])
-        text = Text(f"{born} thread{'s' * (born > 1)} born, of them {', '.join(bad)}.", _STYLES[worst])
-    return text
+def sentence(counts: Mapping[str, int]) -> Text:
+    """The verdict on a whole trace in one sentence, in the colour of the worst."""
+    worst = next((verdict for verdict in VERDICTS[:3] if counts[verdict]), None)
+    style = _STYLES[worst] if worst else "bold green" if counts["born"] else "bold"
+    return Text(summaries.sentence(counts), style)
 
 
 def progress() -> Progress:
@@ -82,7 +74,7 @@ def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> RenderableType:
     for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns")):
         row = summary[key]
         durations.add_row(label, str(row["count"]), *(duration(row[k]) for k in numbers[1:]))
-    parts: list[RenderableType] = [sentence(summary), Text(_circumstances(summary), "dim"), "", verdicts, "", durations]
+    parts: list[RenderableType] = [sentence(counts), Text(_circumstances(summary), "dim"), "", verdicts, "", durations]
     exposed_signals = [row for row in summary["by_signal"] if row["threads"] or row["hits"]]
     if exposed_signals:
         columns = ("threads", "exposure", "hits", "critical")

@@ -1,0 +1,267 @@
+"""A trace as an object: its tables as DataFrames, its statistics, its figures, and itself in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+from markupsafe import Markup, escape
+
+from sigwindow import offline
+from sigwindow.analysis import risk as risks
+from sigwindow.analysis import statistics
+from sigwindow.analysis.compare import Comparison, compare
+from sigwindow.analysis.summary import duration, sentence, summarise
+from sigwindow.analysis.windows import Analysis, combined
+from sigwindow.collector import tracefile
+from sigwindow.probes.events import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def read(*sources: str | Path, ready: str = "auto", signals: str = "async") -> Trace:
+    """Open one trace, or several as one.
+
+    sources: files, folders, patterns, or URLs that fsspec knows. ready, signals: as `--ready` and `--signals` take
+    them. Raises InputError for what can't be read as a trace, UsageError for a pattern that matches nothing.
+
+        >>> read("notebooks/traces/newosproc-*.arrows").summary["threads"]["born"]
+        398
+    """
+    trace = Trace(offline.expand([str(source) for source in sources]), ready=ready, signals=signals)
+    _ = trace.info  # what is no trace is told here, not at the first table
+    return trace
+
+
+class Trace:
+    """One trace, or several in a row, under a readiness policy and a selection of signals.
+
+    Everything is loaded when it is first asked for, and kept. sources: files or URLs, at least one. keep: what must
+    live as long as this does, such as a temporary folder that holds the sources.
+    """
+
+    def __init__(
+        self, sources: Sequence[str | Path], *, ready: str = "auto", signals: str = "async", keep: Sequence[object] = ()
+    ) -> None:
+        if not sources:
+            raise ValueError("a trace has at least one source")
+        self._keep = tuple(keep)
+        self.sources = tuple(str(source) for source in sources)
+        self.ready = ready
+        self.signals = signals
+
+    @cached_property
+    def info(self) -> dict[str, str]:
+        """What the trace (of several the first one) says of itself: backend, os, kernel, host, command and more.
+
+        Raises InputError for a source that is no trace.
+
+        >>> read("notebooks/traces/newosproc-fixed.arrows").info["backend"]
+        'bcc'
+        """
+        told = [tracefile.Reader(source).info for source in self.sources]
+        return told[0]
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """The event table: one row an event, with the columns of docs/events.md.
+
+        >>> read("notebooks/traces/newosproc-fixed.arrows").events["kind"].iloc[0]
+        'snapshot'
+        """
+        batches = [batch for source in self.sources for batch in tracefile.Reader(source).batches()]
+        table: pd.DataFrame = pa.Table.from_batches(batches).to_pandas()
+        return table
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """All tables of the engine; the commonest ones are attributes of the trace itself."""
+        found = [offline.analyse(source, ready=self.ready, signals=self.signals)[0] for source in self.sources]
+        return combined(found) if len(found) > 1 else found[0]
+
+    @property
+    def threads(self) -> pd.DataFrame:
+        """One row a born thread, with the columns of docs/tables.md; of several traces with a column `trace`.
+
+        >>> read("notebooks/traces/newosproc-broken.arrows").threads["verdict"].value_counts().to_dict()
+        {'critical': 193, 'exposed': 6}
+        """
+        return self.analysis.threads
+
+    @property
+    def hits(self) -> pd.DataFrame:
+        """One row a handler that ran on a thread in its setup window."""
+        return self.analysis.hits
+
+    @property
+    def by_signal(self) -> pd.DataFrame:
+        """One row a signal that had a handler in any thread's window."""
+        return self.analysis.by_signal
+
+    @property
+    def traffic(self) -> pd.DataFrame:
+        """One row a signal: how often it was sent, held back by a mask, and taken by a handler."""
+        return self.analysis.traffic
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The summary, as `analyze --format json` writes it."""
+        return summarise(self.analysis.totals, self.info)
+
+    @property
+    def quantiles(self) -> pd.DataFrame:
+        """Setup, exposure and teardown in quantiles."""
+        return statistics.quantiles(self.threads)
+
+    @property
+    def survival(self) -> pd.DataFrame:
+        """The survival curve of the setup time; threads that were never ready count as long as they were seen."""
+        return statistics.survival(self.threads)
+
+    def by(self, key: str) -> pd.DataFrame:
+        """The threads counted by `process`, `name`, `creator`, `hour` or `stack`.
+
+        >>> read("notebooks/traces/newosproc-broken.arrows").by("name")[["comm", "births"]].to_dict("records")
+        [{'comm': 'newosproc', 'births': 199}]
+        """
+        offset = self.info.get("clock_to_wall_ns", "")
+        return statistics.by(self.threads, key, int(offset) if offset.lstrip("-").isdecimal() else None)
+
+    def risk(self, rates: Mapping[int | str, float] | None = None, births: int = 1000) -> pd.DataFrame:
+        """What a rate of signals means for threads that are exposed as these were: see `sigwindow.analysis.risk`.
+
+        rates: signals a second to an exposed thread, by number or name; without one it is estimated from the hits.
+
+        >>> read("notebooks/traces/newosproc-broken.arrows").risk({"SIGPROF": 100})["name"].tolist()
+        ['SIGUSR1', 'SIGPROF']
+        """
+        given = risks.parse_rates(f"{signal}={rate}" for signal, rate in (rates or {}).items())
+        return risks.risk(self.analysis, given, births)
+
+    def compare(self, new: Trace) -> Comparison:
+        """Compare this trace, the base, with another one.
+
+        >>> base, new = (read(f"notebooks/traces/newosproc-{mode}.arrows") for mode in ("fixed", "broken"))
+        >>> base.compare(new).regression
+        True
+        """
+        return compare(self.analysis, new.analysis)
+
+    def under(self, *, ready: str | None = None, signals: str | None = None) -> Trace:
+        """The same trace under another policy or selection of signals.
+
+        >>> read("notebooks/traces/newosproc-broken.arrows").under(signals="SIGINT").summary["threads"]["unhandled"]
+        199
+        """
+        return Trace(self.sources, ready=ready or self.ready, signals=signals or self.signals, keep=self._keep)
+
+    def report(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the one-page HTML report, with a section a source. Raises UsageError where the file exists."""
+        from sigwindow.analysis.report import report
+
+        parts = (
+            [self.under()]
+            if len(self.sources) == 1
+            else [Trace([s], ready=self.ready, signals=self.signals) for s in self.sources]
+        )
+        page = report([(t.sources[0], t.analysis, t.info) for t in parts], partial(risks.risk, rates=None))
+        with offline.text_output(Path(path), force=force) as file:
+            file.write(page)
+
+    @property
+    def plot(self) -> Plots:
+        """The figures: `trace.plot.ecdf()`, `trace.plot.timeline()` and so on; each returns its Axes."""
+        return Plots(self)
+
+    def __add__(self, other: Trace) -> Trace:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        keep = self._keep + other._keep
+        return Trace(self.sources + other.sources, ready=self.ready, signals=self.signals, keep=keep)
+
+    def __repr__(self) -> str:
+        return f"<Trace of {sentence(self.summary['threads'])}>"
+
+    def _repr_html_(self) -> str:
+        """The verdict, a small table and a figure."""
+        counts = self.summary["threads"]
+        rows = Markup("").join(
+            Markup("<tr><th style='text-align:left'>{}</th>{}</tr>").format(
+                label,
+                Markup("").join(
+                    Markup("<td>{}</td>").format(duration(self.summary[key][of])) for of in ("p50", "p99", "max")
+                ),
+            )
+            for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns"))
+        )
+        lost = self.summary["trace"]["lost_events"]
+        loss = Markup("<p>{} events were lost: {} threads are uncertain.</p>").format(lost, counts["uncertain"])
+        figure = Markup("<img alt='{}' style='max-width:100%' src='data:image/png;base64,{}'>").format(
+            "Each thread from its birth until it is ready", _png(self.plot.timeline())
+        )
+        names = ", ".join(printable(source) for source in self.sources[:3]) + ", ..." * (len(self.sources) > 3)
+        return str(
+            Markup(
+                "<div><p><strong>{}</strong><br><small>{}</small></p>{}<table><thead><tr><th></th><th>median</th>"
+                "<th>p99</th><th>longest</th></tr></thead><tbody>{}</tbody></table>{}</div>"
+            ).format(escape(sentence(counts)), names, loss if lost else "", rows, figure if counts["born"] else "")
+        )
+
+
+class Plots:
+    """The figures of a trace. Each takes the matplotlib Axes to draw on, or makes a figure, and returns the Axes."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def ecdf(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
+        """The share of threads whose setup window, and whose exposure, lasted at most so long."""
+        from sigwindow.analysis import plots
+
+        return plots.ecdf(self._trace.analysis, ax, **kwargs)
+
+    def histogram(self, ax: Axes | None = None) -> Axes:
+        """How many threads had a setup window, and an exposure, of which length."""
+        from sigwindow.analysis import plots
+
+        return plots.histogram(self._trace.analysis, ax)
+
+    def timeline(self, ax: Axes | None = None) -> Axes:
+        """Each thread from its birth: not exposed, exposed, ready."""
+        from sigwindow.analysis import plots
+
+        return plots.timeline(self._trace.analysis, ax)
+
+    def signals(self, ax: Axes | None = None) -> Axes:
+        """Which signals could reach which process or thread."""
+        from sigwindow.analysis import plots
+
+        return plots.signals(self._trace.analysis, ax)
+
+    def rate(self, ax: Axes | None = None) -> Axes:
+        """Births a second, and the exposure they led to."""
+        from sigwindow.analysis import plots
+
+        return plots.rate(self._trace.analysis, ax)
+
+    def compare(self, new: Trace, ax: Axes | None = None, labels: tuple[str, str] = ("base", "new")) -> Axes:
+        """The setup times and verdicts of this trace, the base, beside those of another one."""
+        from sigwindow.analysis import plots
+
+        return plots.compare(self._trace.analysis, new.analysis, ax, labels)
+
+
+def _png(axes: Axes) -> str:
+    """The figure of some Axes as PNG, in base64."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight", dpi=100)
+    return base64.b64encode(file.getvalue()).decode()
