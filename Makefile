@@ -8,7 +8,7 @@ PYTHON ?= python3
 ROOT := $(filter 0,$(shell id -u))
 BIN := .venv/bin
 
-PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools
+PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools chromium
 
 .PHONY: demo test check bench setup packages tracefs workloads clean
 
@@ -26,6 +26,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/engine.py
 
 setup: packages tracefs .venv/installed workloads
 

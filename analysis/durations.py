@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EXACT_VALUES = 1 << 20  # distinct values kept as they are
+_WAITING_VALUES = 1 << 22  # sorted together, which is cheaper than one by one
 _SIGNIFICANT_BITS = 12  # of values beyond that many
 RELATIVE_ERROR = 2.0**-_SIGNIFICANT_BITS
 
@@ -22,7 +23,7 @@ class Durations:
     def __init__(self) -> None:
         self._values = np.empty(0, np.int64)
         self._counts = np.empty(0, np.int64)
-        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._waiting: list[NDArray[np.int64]] = []  # not yet counted
         self._waiting_values = 0
         self._rounded = False
         self._min: int | None = None
@@ -33,9 +34,11 @@ class Durations:
     def add(self, durations: NDArray[np.int64]) -> None:
         """Take in durations, in any order."""
         if len(durations):
-            values, counts = np.unique(durations, return_counts=True)
-            self._note(len(durations), int(durations.sum()), int(values[0]), int(values[-1]))
-            self._wait(values, counts)
+            self._note(len(durations), int(durations.sum()), int(durations.min()), int(durations.max()))
+            self._waiting.append(durations)
+            self._waiting_values += len(durations)
+            if self._waiting_values > _WAITING_VALUES:
+                self._gather()
 
     def merge(self, other: Durations) -> None:
         """Take in another collection."""
@@ -43,7 +46,8 @@ class Durations:
         if other._min is not None and other._max is not None:
             self._note(other.count, other.total, other._min, other._max)
             self._rounded |= other._rounded
-            self._wait(other._values, other._counts)
+            self._gather()
+            self._include(other._values, other._counts)
 
     @property
     def relative_error(self) -> float:
@@ -70,21 +74,21 @@ class Durations:
         self._min = least if self._min is None else min(self._min, least)
         self._max = most if self._max is None else max(self._max, most)
 
-    def _wait(self, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        """Keep values back until they are worth a merge: every value is then merged a few times only."""
-        self._waiting.append((values, counts))
-        self._waiting_values += len(values)
-        if self._waiting_values > max(len(self._values), 1 << 16):
-            self._gather()
-
     def _gather(self) -> None:
+        """Count what waits."""
         if self._waiting:
-            parts = [(self._values, self._counts), *self._waiting]
-            self._values, self._counts = _counted(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            values, counts = np.unique(np.concatenate(self._waiting), return_counts=True)
             self._waiting, self._waiting_values = [], 0
-            self._rounded |= len(self._values) > _EXACT_VALUES
+            self._include(values, counts)
+
+    def _include(self, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        if len(self._values):
+            values, counts = np.concatenate([self._values, values]), np.concatenate([self._counts, counts])
+            values, counts = _counted(values, counts)
+        self._rounded |= len(values) > _EXACT_VALUES
         if self._rounded:
-            self._values, self._counts = _counted(_round(self._values), self._counts)
+            values, counts = _counted(_round(values), counts)
+        self._values, self._counts = values, counts
 
 
 def _counted(values: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -100,6 +100,6 @@ def test_every_result_column_is_documented_in_its_order() -> None:
     engine = Windows()
     engine.feed(events.batch_of({"time_ns": np.array([1]), "kind": np.array([events.CODE["exit"]], np.uint8)}))
     analysis = engine.result()
-    for name in ("threads", "hits", "by_signal"):
+    for name in ("threads", "hits", "by_signal", "exposure", "traffic", "losses"):
         documented = [column for row in table("tables.md", name) for column in row[0].split(", ")]
         assert documented == list(getattr(analysis, name).columns)
