@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sigwindow.analysis.windows import Analysis, Windows, policy_of
+from sigwindow import live
+from sigwindow.analysis.windows import Analysis
 from sigwindow.collector import procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.session import Session
+from sigwindow.live import LiveWindows
 from sigwindow.probes import bcc
 from sigwindow.probes.errors import UsageError
 
@@ -44,6 +46,7 @@ class Request:
     follow: bool = True
     stacks: bool = False
     buffer_bytes: int = bcc.DEFAULT_BUFFER_BYTES
+    live: bool | None = None  # show what happens meanwhile: None where it fits the streams
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,7 @@ def record(request: Request) -> Capture:
 
     Raises UsageError for a request that can't be met, CannotTraceError where tracing is not possible.
     """
-    windows = Windows(request.signals)
-    policy_of(request.ready)  # a wrong policy is told before anything is started
+    windows = LiveWindows(request.signals, request.ready)  # a wrong option is told before anything is started
     with ExitStack() as stack:
         pids = _targets(request)
         mark = _mark(request, pids)
@@ -141,7 +143,10 @@ def record(request: Request) -> Capture:
         if request.until_eof:
             threading.Thread(target=_stop_at_eof, args=(session,), daemon=True).start()
         begun = bool(command)
-        with _ended_by_signals(session, command):
+        with (
+            _ended_by_signals(session, command),
+            live.view(of_command=bool(command), wanted=request.live) as view,
+        ):
             for batch in session:
                 if not begun:
                     print(f"{BEGUN} {len(pids) or 'all'} processes", file=sys.stderr, flush=True)
@@ -150,4 +155,6 @@ def record(request: Request) -> Capture:
                     writer.write(batch)
                 if batch.num_rows:
                     windows.feed(batch)
+                if view:
+                    view.show(windows, session)
         return Capture(windows.result(request.ready), info, command.status if command else None)

@@ -390,9 +390,9 @@ def _with_tables(
         if by:
             offset = info.get("clock_to_wall_ns", "")
             wall_ns = int(offset) if offset.lstrip("-").isdecimal() else None
-            tables.append(render.frame(statistics.by(analysis.threads, by, wall_ns), f"by {by}{of}"))
+            tables.append(render.groups(statistics.by(analysis.threads, by, wall_ns), f"by {by}{of}"))
         if rates:
-            tables.append(render.frame(risk.risk(analysis, rates).drop(columns=["signal", "births"]), f"risk{of}"))
+            tables.append(render.risks(risk.risk(analysis, rates), f"risk of threads that are exposed as these{of}"))
     return found, tables
 
 

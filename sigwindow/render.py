@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
@@ -20,12 +21,15 @@ from sigwindow.probes.events import printable
 if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison
     from sigwindow.collector.procfs import Thread
+    from sigwindow.live import Glance, Process
+    from sigwindow.live import Thread as LiveThread
     from sigwindow.probes.preflight import Check
 
 VERDICTS = tuple(reversed(RISING))  # the worst first
 _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": "green", "unhandled": "dim"}
 _STATES = {"fine": "green", "degraded": "yellow", "missing": "red"}
 _NAME_WIDTH = 24
+_GROUPS = 40  # rows of a table by something
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -158,6 +162,15 @@ def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: M
     return table
 
 
+def groups(found: pd.DataFrame, title: str) -> RenderableType:
+    """The table of `analysis.statistics.by`, as far as a terminal is wide; the rows with most exposure first."""
+    left_out = ("masked", "unhandled", "unready", "uncertain", "low", "high", "max", "critical_hits")
+    shown = found[[column for column in found.columns if not column.endswith(left_out) and column not in left_out]]
+    shown = shown.rename(columns=lambda column: column.replace("exposed_", "").replace("exposure_", ""))
+    rows = shown.sort_values("total_ns", ascending=False, kind="stable")
+    return frame(rows.head(_GROUPS), title + (f", the first {_GROUPS} of {len(rows)}" if len(rows) > _GROUPS else ""))
+
+
 def frame(table: pd.DataFrame, title: str) -> RenderableType:
     """A table of statistics; durations in the unit that fits, by the unit in the column's name."""
     shown = _table(*(_heading(column) for column in table.columns), title=printable(title))
@@ -186,6 +199,32 @@ def _cell(column: str, value: Any) -> Text:
     if "share" in column or column.startswith("p_"):
         return Text(f"{value:.2%}")
     return Text(f"{value:.3g}" if isinstance(value, float) else str(value))
+
+
+def risks(found: pd.DataFrame, title: str) -> RenderableType:
+    """The table of `analysis.risk.risk`: values, with the 95% interval of those that were estimated."""
+    births = int(found["births"].iloc[0]) if len(found) else 0
+    columns = ("signals/s", "hits/birth", f"P in {births}", "first hit after")
+    table = _table("signal", "rate is", *columns, right=("signal", *columns), title=printable(title))
+    table.columns[0].justify = "left"
+    forms: tuple[tuple[str, Callable[[float], str], str], ...] = (
+        ("rate{}_hz", "{:.3g}".format, "<= "),
+        ("hits_per_birth{}", "{:.3g}".format, "<= "),
+        ("p_in_births{}", "{:.3g}".format, "<= "),
+        ("mean_time_to_first_hit{}_s", lambda time_s: duration(time_s * 1e9), ">= "),
+    )
+    for row in found.to_dict("records"):
+        cells = []
+        for column, form, bound in forms:
+            value, low, high = (row[column.format(end)] for end in ("", "_low", "_high"))
+            text = form(value) if math.isfinite(value) else "-"
+            if row["source"] == "bound" and text != "-":
+                text = bound + text
+            elif row["source"] == "estimated":
+                text += f"\n({form(low)}, {form(high)})"
+            cells.append(text)
+        table.add_row(row["name"], row["source"], *cells)
+    return table
 
 
 def comparison(found: Comparison) -> RenderableType:
@@ -220,4 +259,83 @@ def threads_now(found: list[Thread]) -> RenderableType:
     for thread in found:
         open_to = thread.handled & ~thread.mask
         table.add_row(str(thread.tid), name(thread.comm), signals.describe(thread.mask), signals.describe(open_to))
+    return table
+
+
+def live(glance: Glance, rows: int) -> RenderableType:
+    """The live view, for a screen of that many rows."""
+    head = Text("sigwindow", "bold")
+    head.append(f"  {_clock(glance.elapsed_s)}")
+    head.append(f"   ring {glance.fill:.0%} full", "yellow" if glance.fill > 0.5 else "")
+    head.append(f"   {glance.lost} events lost", "bold red" if glance.lost else "")
+    counts = Text(f"births {glance.births} ({glance.births_per_s:.0f}/s)   open windows {glance.open}")
+    counts.append(f"   events {glance.events} ({glance.events_per_s:.0f}/s)")
+    verdicts = Text()
+    for verdict in VERDICTS:
+        number = glance.verdicts[verdict]
+        verdicts.append(f"{verdict} {number}   ", _STYLES[verdict] if number else "dim")
+    shown: list[RenderableType] = [_one_line(line) for line in (head, counts, verdicts)]
+    tables: list[tuple[Callable[[int], Table], int]] = []
+    if len(glance.processes) > 1:
+        tables.append((lambda count: _live_processes(glance.processes[:count]), len(glance.processes)))
+    if glance.longest:
+        tables.append((lambda count: _live_threads("most exposed", glance.longest[:count]), len(glance.longest)))
+        tables.append((lambda count: _live_threads("latest exposed", glance.latest[:count]), len(glance.latest)))
+    for (table, _), count in zip(tables, _shares(rows - len(shown), [needs for _, needs in tables]), strict=True):
+        if count:
+            shown += ["", table(count)]
+    return Group(*shown)
+
+
+def live_line(glance: Glance) -> str:
+    """The live view as one line of a log."""
+    bad = "".join(f", {glance.verdicts[verdict]} {verdict}" for verdict in VERDICTS[:3] if glance.verdicts[verdict])
+    return (
+        f"[sigwindow] {_clock(glance.elapsed_s)}: {glance.births} births{bad}; {glance.events} events "
+        f"({glance.events_per_s:.0f}/s), {glance.lost} lost"
+    )
+
+
+def _clock(seconds: float) -> str:
+    """A time as hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _shares(rows: int, needs: Sequence[int]) -> list[int]:
+    """How many rows of data each table gets, below a blank one and its head; the first ones are served best."""
+    counts = []
+    for place, need in enumerate(needs):
+        fair = rows // (len(needs) - place)
+        counts.append(max(min(need, (fair if place else max(fair, rows // 2)) - 2), 0))
+        rows -= counts[-1] + 2 if counts[-1] else 0
+    return counts
+
+
+def _one_line(text: Text) -> Text:
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _live_table(title: str, *columns: str, right: Iterable[str]) -> Table:
+    table = _table(title, *columns, right=right)
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def _live_processes(processes: Sequence[Process]) -> Table:
+    columns = ("pid", "exposure", *VERDICTS[:3], "open", "born")
+    table = _live_table("process", *columns, right=columns)
+    for row in processes:
+        numbers = (row.critical, row.hit, row.exposed, row.open, row.born)
+        table.add_row(name(row.comm), str(row.pid), duration(row.exposure_ns), *map(str, numbers))
+    return table
+
+
+def _live_threads(title: str, threads: Sequence[LiveThread]) -> Table:
+    table = _live_table(title, "tid", "exposure", "verdict", "signals", right=("tid", "exposure"))
+    for row in threads:
+        verdict = Text(row.verdict if row.ready else f"{row.verdict}, not ready", _STYLES[row.verdict])
+        table.add_row(name(row.comm), str(row.tid), duration(row.exposure_ns), verdict, signals.describe(row.signals))
     return table
