@@ -164,9 +164,11 @@ def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: M
 
 def groups(found: pd.DataFrame, title: str) -> RenderableType:
     """The table of `analysis.statistics.by`, as far as a terminal is wide; the rows with most exposure first."""
-    left_out = ("masked", "unhandled", "unready", "uncertain", "low", "high", "max", "critical_hits")
-    shown = found[[column for column in found.columns if not column.endswith(left_out) and column not in left_out]]
-    shown = shown.rename(columns=lambda column: column.replace("exposed_", "").replace("exposure_", ""))
+    left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
+    shown = found[[column for column in found.columns if not column.endswith(left_out)]]
+    shown = shown.rename(
+        columns=lambda column: column.removeprefix("exposed_").removeprefix("exposure_").removesuffix("_tid")
+    )
     rows = shown.sort_values("total_ns", ascending=False, kind="stable")
     return frame(rows.head(_GROUPS), title + (f", the first {_GROUPS} of {len(rows)}" if len(rows) > _GROUPS else ""))
 
@@ -175,6 +177,7 @@ def frame(table: pd.DataFrame, title: str) -> RenderableType:
     """A table of statistics; durations in the unit that fits, by the unit in the column's name."""
     shown = _table(*(_heading(column) for column in table.columns), title=printable(title))
     for column, of in zip(table.columns, shown.columns, strict=True):
+        of.no_wrap = not isinstance(table[column].dtype, pd.StringDtype)
         of.justify = (
             "left" if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype) else "right"
         )
@@ -192,12 +195,14 @@ def _cell(column: str, value: Any) -> Text:
         return name(value)
     if pd.isna(value):
         return Text("-")
+    if isinstance(value, pd.Timestamp):
+        return Text(f"{value:%Y-%m-%d %H:%M}")
     if column.endswith("_ns"):
         return Text(duration(value))
     if column.endswith("_s"):
         return Text(duration(value * 1e9))
     if "share" in column or column.startswith("p_"):
-        return Text(f"{value:.2%}")
+        return Text(f"{value:.1%}")
     return Text(f"{value:.3g}" if isinstance(value, float) else str(value))
 
 
