@@ -53,7 +53,6 @@ _SETS_STATE = _kinds(_MASK, _ALTSTACK)
 _NO_SIGNAL = np.uint64(0)
 _ONE = np.uint64(1)
 _EVERYTHING = np.uint64(sig.ALL)
-_KEPT_BACK = np.uint64(sig.KEPT_BACK)
 _UNKNOWN = _EVERYTHING  # as a settled mask: a settled mask never blocks everything
 _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # 2**64 / phi: Fibonacci hashing (Knuth, TAOCP 3, 6.4)
 
@@ -106,6 +105,7 @@ THREAD = np.dtype(
         ("stacks", "i4"),
         ("altstack", "?"),
         ("birth_altstack", "?"),
+        ("birth_blocked", "?"),  # born with everything blocked
         ("tearing", "?"),
         ("late", "?"),  # something is counted apart
     ],
@@ -185,7 +185,7 @@ class State(NamedTuple):
     threads: Array
     ready: Array  # (thread, policy): the segment at whose begin it is ready; -1: not yet
     step_masks: Array  # (thread, number % 4): the last masks and stacks that it set itself
-    step_kinds: Array  # _IS_MASK and _HAS_STACK
+    step_kinds: Array  # _IS_MASK, _HAS_STACK and _BLOCKS
     segments: Array
     signals: Array
     processes: Array
@@ -206,7 +206,7 @@ _THREADS, _SEGMENTS, _SIGNALS, _PROCESSES, _SUMS, _LIVES, _HITS, _TIDS, _BIRTHS 
 _TALLIES = 9
 _FREE_THREAD, _FREE_SEGMENT, _FREE_SIGNAL = range(10, 13)
 _USED_FIELDS = 13
-_IS_MASK, _HAS_STACK = 1, 2
+_IS_MASK, _HAS_STACK, _BLOCKS = 1, 2, 4
 
 
 class Columns(NamedTuple):
@@ -301,9 +301,9 @@ def _new(used: Array, pool: Array, count: int, free: int) -> int:
 
 
 @_jit
-def _blocks_everything(mask: Any) -> bool:
+def _blocks_everything(mask: Any, kept_back: Any) -> bool:
     """sig.blocks_everything, compiled."""
-    return (mask | _KEPT_BACK) == _EVERYTHING
+    return (mask | kept_back) == _EVERYTHING
 
 
 @_jit
@@ -472,7 +472,7 @@ def _was_here(segments: Array, thread: Any) -> bool:
     """Whether the thread has set its present mask and stack before, or was born with them."""
     place = thread["head"]
     # Birth with everything blocked counts apart, since `steady` may pass over it.
-    known = not _blocks_everything(thread["birth_mask"])
+    known = not thread["birth_blocked"]
     for _ in range(_LOOK_BACK):
         if place < 0:
             break
@@ -506,7 +506,7 @@ def _makes_ready(thread: Any, ready: Array, place: int, kind: int, mask: Any, al
         # The C library's own restore does not count: the first set of a thread that was born with everything
         # blocked, giving it the mask that its creator had.
         creators = thread["creator_settled"] == _UNKNOWN or thread["creator_settled"] == mask
-        if not (thread["masks"] == 0 and creators and _blocks_everything(thread["birth_mask"])):
+        if not (thread["masks"] == 0 and creators and thread["birth_blocked"]):
             return _MASK_POLICY
     if kind == _MARK and ready[place, _SYMBOL_POLICY] < 0:
         return _SYMBOL_POLICY
@@ -545,11 +545,12 @@ def _live_on(
 
 
 @_jit
-def _keep_step(thread: Any, masks: Array, kinds: Array, place: int, is_mask: bool) -> None:
+def _keep_step(thread: Any, masks: Array, kinds: Array, place: int, is_mask: bool, blocks: bool) -> None:
     """Remember what the thread has set."""
     at = (thread["masks"] + thread["stacks"]) % _LAST_STEPS
     masks[place, at] = thread["mask"]
-    kinds[place, at] = (_IS_MASK if is_mask else 0) | (_HAS_STACK if thread["altstack"] else 0)
+    kind = _IS_MASK if is_mask else 0
+    kinds[place, at] = kind | (_HAS_STACK if thread["altstack"] else 0) | (_BLOCKS if blocks else 0)
     if is_mask:
         thread["masks"] += 1
     else:
@@ -562,8 +563,7 @@ def _find_steady(segments: Array, thread: Any, masks: Array, kinds: Array, place
 
     alone: it ended by itself; what it did last (block all signals, remove the stack) is then teardown.
     """
-    blocked = _blocks_everything(thread["birth_mask"])
-    birth_counts = not blocked or (thread["masks"] == 0 and thread["stacks"] > 0)
+    birth_counts = not thread["birth_blocked"] or (thread["masks"] == 0 and thread["stacks"] > 0)
     left = thread["masks"] + thread["stacks"]
     if alone:
         for step in range(3):  # a final block, a stack removed, a block before that
@@ -571,10 +571,10 @@ def _find_steady(segments: Array, thread: Any, masks: Array, kinds: Array, place
             if left <= 0:
                 break
             if step == 1:
-                if kinds[place, at] != 0:
+                if kinds[place, at] & (_IS_MASK | _HAS_STACK):
                     break
                 left -= 1
-            elif kinds[place, at] & _IS_MASK and _blocks_everything(masks[place, at]):
+            elif kinds[place, at] & _IS_MASK and kinds[place, at] & _BLOCKS:
                 left -= 1
     if left > 0:
         at = (left - 1) % _LAST_STEPS
@@ -783,7 +783,7 @@ def _can_end(
 
 
 @_jit
-def _advance(state: State, columns: Columns, start: int, seq_base: int, considered: Any) -> int:
+def _advance(state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any) -> int:
     """Take in the events from number `start` on. Returns how far it got: to the end, or to where a pool is full."""
     # Taken apart here, once: Numba counts references at every look into a tuple.
     used, threads, ready, segments, signals = state.used, state.threads, state.ready, state.segments, state.signals
@@ -846,7 +846,8 @@ def _advance(state: State, columns: Columns, start: int, seq_base: int, consider
             if creator >= 0 and (forked or threads[creator]["pid"] == pid):
                 thread["settled"] = threads[creator]["settled"]
             thread["creator_settled"] = thread["settled"]
-        if not _blocks_everything(mask):
+        blocks = _blocks_everything(mask, kept_back)
+        if not blocks:
             thread["settled"] = mask
         if tid == pid and _SAYS_COMM[kind]:
             process["comm"] = comms[i]
@@ -865,6 +866,7 @@ def _advance(state: State, columns: Columns, start: int, seq_base: int, consider
                 _begin_life(thread, used[_BIRTHS], time_ns, mask, altstack, process["handled"])
                 used[_BIRTHS] += 1
                 thread["creator"], thread["comm"], thread["stack"] = peers[i], comms[i], creators_stacks[i]
+                thread["birth_blocked"] = blocks
                 ready[place, :] = -1
                 _enter(used, segments, thread, process["handled"], time_ns, seq, True, False)
         elif thread["number"] >= 0:
@@ -875,7 +877,7 @@ def _advance(state: State, columns: Columns, start: int, seq_base: int, consider
             if policy == _ALTSTACK_POLICY:
                 process["installs"] = True
             if _SETS_STATE[kind]:
-                _keep_step(thread, step_masks, step_kinds, place, kind == _MASK)
+                _keep_step(thread, step_masks, step_kinds, place, kind == _MASK, blocks)
             if kind == _NAME:
                 thread["comm"] = comms[i]
             if handles and _bit(signal) & considered != _NO_SIGNAL:
@@ -966,11 +968,12 @@ def _read_only(column: Array) -> Array:
 class Lives:
     """Turns events into the records of lives.
 
-    considered: the set word of the signals whose exposure counts.
+    considered: the set word of the signals whose exposure counts. kept_back: of those that a mask which blocks
+    everything may leave out.
     """
 
-    def __init__(self, considered: int) -> None:
-        self._considered = np.uint64(considered)
+    def __init__(self, considered: int, kept_back: int) -> None:
+        self._considered, self._kept_back = np.uint64(considered), np.uint64(kept_back)
         used = np.zeros(_USED_FIELDS, np.int64)
         used[_FREE_THREAD:] = -1
         room, policies = _FIRST_ROOM, len(POLICIES)
@@ -995,7 +998,7 @@ class Lives:
         )
         # The first call compiles, or loads what was compiled: not while events wait.
         none = Columns(*(_read_only(np.empty(0, dtype)) for dtype in _COLUMN_TYPES))
-        _advance(self._state, none, 0, 0, self._considered)
+        _advance(self._state, none, 0, 0, self._considered, self._kept_back)
         self._seq = 0
         self._parts: list[Part] = []
         self._hits: list[Array] = []
@@ -1008,7 +1011,7 @@ class Lives:
             upto = min(done + _STEP_ROWS, rows)
             self._make_room(upto - done)
             part = Columns(*(column[:upto] for column in columns))
-            while (reached := _advance(self._state, part, done, self._seq, self._considered)) < upto:
+            while (reached := _advance(self._state, part, done, self._seq, self._considered, self._kept_back)) < upto:
                 self._make_way()
                 done = reached
             done = upto
@@ -1025,7 +1028,7 @@ class Lives:
 
         Every life that was not taken yet is in its parts, of which there is at least one.
         """
-        ended = Lives(int(self._considered))
+        ended = Lives(int(self._considered), int(self._kept_back))
         fixed = ("signals", "processes", "by_tid", "by_pid", "counts", "step_masks", "step_kinds")
         copies = {name: values.copy() for name, values in self._state._asdict().items() if name not in fixed}
         ended._state = self._state._replace(**copies)

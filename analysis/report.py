@@ -48,7 +48,7 @@ _MEANINGS = {
 }
 _WORST_FIRST = tuple(reversed(VERDICTS))
 _BAD = _WORST_FIRST[:3]
-_INTERNAL = np.uint64(signals.word_of(s for s in range(1, 65) if signals.signal_class(s) == "internal"))
+_INTERNAL = np.uint64(signals.word_of((32, 33)))  # the C library's own, on Linux and on FreeBSD
 
 _TABLE_ROWS = 100  # of the long tables, on the whole page
 _FEWEST_ROWS = 10  # of each, however many traces there are
@@ -184,11 +184,16 @@ def advice(analysis: Analysis) -> list[Advice]:
     critical = analysis.hits["signal"][analysis.hits["critical"].astype(bool)]
     told = []
     if len(critical):
-        told.append(_critical(_number(len(critical), "handler"), _signals(signals.word_of(critical.unique().tolist()))))
+        told.append(
+            _critical(
+                _number(len(critical), "handler"),
+                _signals(signals.word_of(critical.unique().tolist()), analysis.numbering),
+            )
+        )
     for number, of_cause in enumerate((_internal, _open_at_birth, _helpers, _late_stack, _let_through)):
         these = open_to[cause == number]
         if len(these):
-            one = of_cause(_number(len(these), "thread"), _signals(np.bitwise_or.reduce(these)))
+            one = of_cause(_number(len(these), "thread"), _signals(np.bitwise_or.reduce(these), analysis.numbering))
             shown = one.code and any(other.code == one.code for other in told)
             told.append(one._replace(text=f"{one.text} The order above shows how.", code=()) if shown else one)
     if analysis.lost_events:
@@ -292,7 +297,7 @@ def _part(
             _durations(summary),
             _by_signal(analysis),
             _by_process(summary["by_process"], rows),
-            _most_exposed(analysis.threads, rows),
+            _most_exposed(analysis.threads, analysis.numbering, rows),
         ],
         "risk": _risks(risk(analysis)) if risk and counts["born"] else None,
         "measured": _measured(analysis, summary, info),
@@ -374,7 +379,7 @@ def _by_process(processes: Sequence[Mapping[str, Any]], limit: int) -> Table:
     return Table("By process", columns, rows, note=_of(rows, len(processes), "processes"))
 
 
-def _most_exposed(threads: pd.DataFrame, limit: int) -> Table:
+def _most_exposed(threads: pd.DataFrame, numbering: signals.Numbering, limit: int) -> Table:
     exposed = threads[threads["verdict"].isin(_BAD)]
     worst = exposed.sort_values(["critical_hits", "hits", "exposure_ns"], ascending=False, kind="stable").head(limit)
     with_stack = bool((worst["creator_stack"] != "").any())
@@ -392,7 +397,7 @@ def _most_exposed(threads: pd.DataFrame, limit: int) -> Table:
             _count(row["hits"]),
             _count(row["critical_hits"]),
             Cell("yes" if row["ready"] else "never"),
-            Cell(_signals(row["exposed_signals"])),
+            Cell(_signals(row["exposed_signals"], numbering)),
         ]
         rows.append([*cells, Cell(_shorten(row["creator_stack"]))] if with_stack else cells)
     columns = [
@@ -570,9 +575,9 @@ def _duration(ns: float | None) -> Cell:
     return _NOTHING if ns is None else Cell(duration(ns).replace(" us", " µs"), ns)
 
 
-def _signals(word: int) -> str:
+def _signals(word: int, numbering: signals.Numbering) -> str:
     """A set of signals by their names, of many only the first; `signals` if they are not known."""
-    names = [signals.name(signal) for signal in signals.members(int(word))] or ["signals"]
+    names = [signals.name(signal, numbering) for signal in signals.members(int(word))] or ["signals"]
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 

@@ -27,10 +27,11 @@ Array = NDArray[Any]
 ZERO_HITS_BOUND = -math.log(0.05)  # about 3: the rule of three
 
 
-def parse_rates(texts: Iterable[str]) -> dict[int, float]:
+def parse_rates(texts: Iterable[str], numbering: sig.Numbering = sig.LINUX) -> dict[int, float]:
     """Rates in hertz by signal number from texts such as `SIGPROF=100`; of two for a signal the last counts.
 
-    Raises UsageError for another form, an unknown signal, and a rate that is not positive and finite.
+    numbering: what the trace's signals are called (Analysis.numbering). Raises UsageError for another form, an unknown
+    signal, and a rate that is not positive and finite.
     """
     rates = {}
     for text in texts:
@@ -41,7 +42,7 @@ def parse_rates(texts: Iterable[str]) -> dict[int, float]:
             rate = math.nan
         if not 0 < rate < math.inf:
             raise UsageError(f"bad rate {text!r}: give a signal and its signals per second, as in SIGPROF=100")
-        rates[sig.number(name)] = rate
+        rates[sig.number(name, numbering)] = rate
     return rates
 
 
@@ -83,7 +84,9 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
     ready = int(threads["ready"].sum())
     duration_s = (analysis.end_ns - analysis.start_ns) * 1e-9
     exposures = analysis.by_signal.set_index("signal")["exposure_ns"]
-    counts = {s for s in exposures.index.tolist() if sig.word_of([s]) & sig.considered(analysis.signals)}
+    counts = {
+        s for s in exposures.index.tolist() if sig.word_of([s]) & sig.considered(analysis.signals, analysis.numbering)
+    }
     signals = sorted(counts | set(rates))
     exposure_ns = exposures.reindex(signals, fill_value=0).to_numpy(np.int64)
     hits, hits_unready = (
@@ -112,7 +115,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
     return pd.DataFrame(
         {
             "signal": np.array(signals, np.int64),
-            "name": pd.array([sig.name(signal) for signal in signals], "str"),
+            "name": pd.array([sig.name(signal, analysis.numbering) for signal in signals], "str"),
             **{f"rate{end}_hz": values for end, values in rate_hz.items()},
             "source": pd.array(np.select([given, bound], ["given", "bound"], "estimated"), "str"),
             "hits": hits,

@@ -281,5 +281,5 @@ def by_signal_and_process(analysis: Analysis) -> pd.DataFrame:
     for row, signal in enumerate(signals):
         open_to = sets & np.uint64(sig.word_of([signal])) != 0
         np.add.at(table[row], column[open_to], exposure_ns[open_to])
-    names = pd.Index([sig.name(signal) for signal in signals], name="signal", dtype="str")
+    names = pd.Index([sig.name(signal, analysis.numbering) for signal in signals], name="signal", dtype="str")
     return pd.DataFrame(table, index=names, columns=pd.Index(pids, name="pid"))

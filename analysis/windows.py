@@ -59,7 +59,7 @@ class Analysis:
     taken by a handler, in the whole trace (signal, name, class, generated, held_back, delivered). losses: one
     row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by pid. ready,
     signals: as asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
-    closed the trace itself. totals: all of it in numbers.
+    closed the trace itself. numbering: what the signals are called. totals: all of it in numbers.
     """
 
     threads: pd.DataFrame
@@ -76,6 +76,7 @@ class Analysis:
     events: int
     lost_events: int
     ended: bool
+    numbering: sig.Numbering
     totals: Totals
 
 
@@ -110,6 +111,7 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
         events=totals.events,
         lost_events=totals.lost_events,
         ended=totals.ended,
+        numbering=first.numbering,
         totals=totals,
     )
 
@@ -250,15 +252,17 @@ class _Judged:
 class Windows:
     """Measures the setup windows of a stream of events.
 
-    signals: which signals count, a value of `--signals`. Raises UsageError for an unknown signal.
+    signals: which signals count, a value of `--signals`. system: where the events are from, the `os` of a trace; it
+    decides what signals are called. Raises UsageError for an unknown signal.
     """
 
-    def __init__(self, signals: str = "async") -> None:
+    def __init__(self, signals: str = "async", system: str = "linux") -> None:
         self._signals = signals
-        self._considered = np.uint64(sig.considered(signals))
+        self._numbering = sig.numbering(system)
+        self._considered = np.uint64(sig.considered(signals, self._numbering))
         self._comms = _Names()
         self._stacks = _Names()
-        self._lives = Lives(int(self._considered))
+        self._lives = Lives(int(self._considered), self._numbering.kept_back)
         self._ended_lives = _Store()
         self._hits: list[Array] = []  # HIT
         self._losses: list[pd.DataFrame] = []
@@ -316,10 +320,14 @@ class Windows:
             for name in Columns._fields
             if name not in ("kind", "comm", "stack")
         }
+        given["signal"] = self._numbering.numbers(given["signal"])
+        given["sa_flags"] = self._numbering.flags(given["sa_flags"])
         lost = np.flatnonzero(kind == _CODE["lost"])
         if len(lost):
             columns = {"from_ns": given["mask"].astype(np.int64), "to_ns": given["time_ns"], "count": given["flags"]}
             self._losses.append(pd.DataFrame({name: values[lost] for name, values in columns.items()}))
+        for name in ("mask", "handled"):  # a loss has a time as its mask: folded, it is looked at no more
+            given[name] = self._numbering.fold(given[name], batch.column(f"{name}_hi").to_numpy())
         tracers_own = (kind == _CODE["mark"]) & (given["pid"] == 0)
         if tracers_own.any():
             self._ended |= events.TRACE_END in batch.column("comm").filter(pa.array(tracers_own)).to_pylist()
@@ -398,6 +406,7 @@ class _Answer:
             events=windows._events,
             lost_events=totals.lost_events,
             ended=windows._ended,
+            numbering=windows._numbering,
             totals=totals,
         )
 
@@ -496,7 +505,7 @@ class _Answer:
             open_to = self._sums["signals"] & _bit(signal) != 0
             exposure_ns = int(self._sums["exposure_ns"][open_to].sum())
             hits, critical = int(of_signal.sum()), int(self._hits["critical"][of_signal].sum())
-            named = (signal, sig.name(signal), sig.signal_class(signal))
+            named = self._named(signal)
             rows.append((*named, int(exposed_to[signal]), exposure_ns, hits, critical))
         return pd.DataFrame(rows, columns=list(BY_SIGNAL))
 
@@ -522,6 +531,10 @@ class _Answer:
             }
         )
 
+    def _named(self, signal: int) -> tuple[int, str, str]:
+        numbering = self._windows._numbering
+        return signal, sig.name(signal, numbering), sig.signal_class(signal, numbering)
+
     def _exposure(self) -> pd.DataFrame:
         """The exposure of ready threads by process and by the set of signals exposed at once."""
         table = pd.DataFrame({"pid": self._processes["pid"][self._sums["process"]], **self._sums}).drop(
@@ -533,7 +546,7 @@ class _Answer:
     def _traffic(self) -> pd.DataFrame:
         """One row a signal that was sent, or taken by a handler."""
         rows = [
-            (signal, sig.name(signal), sig.signal_class(signal), *self._counts[signal].tolist())
+            (*self._named(signal), *self._counts[signal].tolist())
             for signal in np.flatnonzero(self._counts.any(axis=1)).tolist()
         ]
         return pd.DataFrame(rows, columns=["signal", "name", "class", "generated", "held_back", "delivered"])

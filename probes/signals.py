@@ -1,13 +1,17 @@
-"""Signal numbers, names and classes, and sets of signals as words of 64 bits.
+"""Signal numbers, names and classes of each system, and sets of signals as words of 64 bits.
 
-A set is held as the kernel holds it: bit n-1 is signal n. Linux has 64 signals (one word),
-FreeBSD 128 (two words).
+A set is held as Linux holds it: bit n-1 is signal n. FreeBSD has 128 signals in two words, of which 34 to 64 are none:
+here its real-time signals 65 to 95 are numbered 34 to 64, and those beyond, which no known program uses, are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import UsageError
 
@@ -16,17 +20,8 @@ SignalClass = Literal["synchronous", "internal", "async"]
 SA_ONSTACK = 0x0800_0000  # asm-generic/signal-defs.h
 SA_NODEFER = 0x4000_0000
 SA_RESETHAND = 0x8000_0000
-
-# signal(7), "Standard signals", x86/ARM column, from 1 on.
-_STANDARD = (
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
-    "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
-)
-LINUX_NAMES: dict[int, str] = dict(enumerate(_STANDARD.split(), start=1))
-# nptl(7): NPTL's own two; musl adds a third (34) for membarrier().
-INTERNAL = frozenset({32, 33, 34})
-SYNCHRONOUS_NAMES = frozenset({"ILL", "TRAP", "BUS", "FPE", "SEGV", "SYS"})
 LINUX_COUNT = 64
+ALL = (1 << LINUX_COUNT) - 1
 
 
 def word_of(signals: Iterable[int]) -> int:
@@ -42,38 +37,106 @@ def members(word: int) -> list[int]:
     return [bit + 1 for bit in range(word.bit_length()) if word >> bit & 1]
 
 
-def name(signal: int) -> str:
-    """The name of a Linux signal as users write it: SIGPROF, SIGSETXID, SIGRTMIN+3.
+@dataclass(frozen=True)
+class Numbering:
+    """The signals of one system.
 
-    32 and 33 carry the names of the C library that owns them (nptl(7)); the real-time range
-    that programs see starts at 34.
+    standard: names of the classic signals, by number. internal: those of the C library. unblockable: the set of KILL
+    and STOP. kept_back: the set of what a mask that blocks everything may leave out.
     """
-    if signal in LINUX_NAMES:
-        return f"SIG{LINUX_NAMES[signal]}"
-    if signal in (32, 33):
-        return "SIGCANCEL" if signal == 32 else "SIGSETXID"
+
+    system: str
+    standard: dict[int, str]
+    internal: dict[int, str]
+    unblockable: int
+    kept_back: int
+
+    def fold(self, low: NDArray[np.uint64], high: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Sets as the kernel has them, in two words, as sets of our numbers."""
+        if self.system != "freebsd":
+            return low
+        folded: NDArray[np.uint64] = low & np.uint64((1 << 33) - 1) | (high & np.uint64((1 << 31) - 1)) << np.uint64(33)
+        return folded
+
+    def numbers(self, signal: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The kernel's signal numbers as ours; 0 for what has none."""
+        if self.system != "freebsd":
+            return signal
+        ours: NDArray[np.uint8] = np.select([signal <= 33, (signal >= 65) & (signal <= 95)], [signal, signal - 31], 0)
+        return ours.astype(np.uint8)
+
+    def flags(self, sa_flags: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """The flags of a disposition as Linux numbers them, as far as they matter here."""
+        if self.system != "freebsd":
+            return sa_flags
+        found: NDArray[Any] = np.zeros_like(sa_flags)
+        for theirs, ours in ((0x1, SA_ONSTACK), (0x4, SA_RESETHAND), (0x10, SA_NODEFER)):  # sys/signal.h
+            found |= np.where(sa_flags & np.uint32(theirs) != 0, np.uint32(ours), np.uint32(0))
+        return found
+
+
+def _numbered(names: str) -> dict[int, str]:
+    return dict(enumerate(names.split(), start=1))
+
+
+# signal(7), "Standard signals", x86/ARM column, from 1 on. nptl(7): NPTL's own two; musl adds 34 for membarrier().
+LINUX = Numbering(
+    "linux",
+    _numbered(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
+        "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
+    ),
+    {32: "CANCEL", 33: "SETXID"},
+    word_of((9, 19)),
+    word_of((9, 19, 32, 33, 34)),
+)
+# sys/signal.h of FreeBSD; 32 and 33 belong to libthr and librt.
+FREEBSD = Numbering(
+    "freebsd",
+    _numbered(
+        "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD "
+        "TTIN TTOU IO XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2"
+    ),
+    {32: "THR", 33: "LIBRT"},
+    word_of((9, 17)),
+    word_of((9, 17, 32, 33)),
+)
+LINUX_NAMES = LINUX.standard
+SYNCHRONOUS_NAMES = frozenset({"ILL", "TRAP", "EMT", "BUS", "FPE", "SEGV", "SYS"})
+UNBLOCKABLE = LINUX.unblockable
+KEPT_BACK = LINUX.kept_back
+
+
+def numbering(system: str) -> Numbering:
+    """The numbering of the system that a trace names as its `os`."""
+    return FREEBSD if system == "freebsd" else LINUX
+
+
+def name(signal: int, of: Numbering = LINUX) -> str:
+    """The name of a signal as users write it: SIGPROF, SIGSETXID, SIGRTMIN+3.
+
+    32 and 33 carry the names of the C library that owns them; the real-time range that programs see starts at 34.
+    """
+    known = of.standard.get(signal) or of.internal.get(signal)
+    if known:
+        return f"SIG{known}"
     if 34 <= signal <= LINUX_COUNT:
         return "SIGRTMIN" if signal == 34 else f"SIGRTMIN+{signal - 34}"
     return f"SIG{signal}"
 
 
-def signal_class(signal: int) -> SignalClass:
+def signal_class(signal: int, of: Numbering = LINUX) -> SignalClass:
     """The class of a handled signal: the thread's own fault, the C library's own, or the rest.
 
     34 is internal to musl only, and an ordinary real-time signal elsewhere: it counts as async,
     so that no real exposure is hidden.
     """
-    if LINUX_NAMES.get(signal) in SYNCHRONOUS_NAMES:
+    if of.standard.get(signal) in SYNCHRONOUS_NAMES:
         return "synchronous"
-    return "internal" if signal in (32, 33) else "async"
+    return "internal" if signal in of.internal else "async"
 
 
-ALL = (1 << LINUX_COUNT) - 1
-UNBLOCKABLE = word_of((9, 19))  # KILL and STOP: never handled, never blocked
-ASYNC = word_of(s for s in range(1, LINUX_COUNT + 1) if signal_class(s) == "async") & ~UNBLOCKABLE
-
-
-def number(text: str) -> int:
+def number(text: str, of: Numbering = LINUX) -> int:
     """The number of a signal given as `PROF`, `SIGPROF`, `SIGRTMIN+3` or `27`.
 
     Raises UsageError for anything else.
@@ -85,12 +148,12 @@ def number(text: str) -> int:
     else:
         wanted = wanted if wanted.startswith("SIG") else f"SIG{wanted}"
         for signal in range(1, LINUX_COUNT + 1):
-            if name(signal) == wanted:
+            if name(signal, of) == wanted:
                 return signal
     raise UsageError(f"unknown signal {text!r}: give a name such as SIGPROF or a number from 1 to {LINUX_COUNT}")
 
 
-def considered(selection: str) -> int:
+def considered(selection: str, of: Numbering = LINUX) -> int:
     """The signals that decide a verdict, as a set word, from the value of `--signals`.
 
     `async`, `all`, or a list of names and numbers separated by commas. KILL and STOP can't have
@@ -98,23 +161,21 @@ def considered(selection: str) -> int:
     """
     match selection.strip().lower():
         case "async":
-            return ASYNC
+            chosen = word_of(s for s in range(1, LINUX_COUNT + 1) if signal_class(s, of) == "async")
         case "all":
-            return ALL & ~UNBLOCKABLE
+            chosen = ALL
         case _:
-            return word_of(number(part) for part in selection.split(",")) & ~UNBLOCKABLE
+            chosen = word_of(number(part, of) for part in selection.split(","))
+    return chosen & ~of.unblockable
 
 
-KEPT_BACK = UNBLOCKABLE | word_of(INTERNAL)
-
-
-def blocks_everything(mask: int) -> bool:
+def blocks_everything(mask: int, of: Numbering = LINUX) -> bool:
     """Whether `mask` leaves only what can't be blocked, or what the C library keeps for itself."""
-    return mask | KEPT_BACK == ALL
+    return mask | of.kept_back == ALL
 
 
-def describe(mask: int) -> str:
+def describe(mask: int, of: Numbering = LINUX) -> str:
     """A set as strace writes it: `[INT PROF]`, or `~[KILL STOP]` where more is in it than out."""
     inverted = mask.bit_count() > LINUX_COUNT // 2
-    names = " ".join(name(s).removeprefix("SIG") for s in members(~mask & ALL if inverted else mask & ALL))
+    names = " ".join(name(s, of).removeprefix("SIG") for s in members(~mask & ALL if inverted else mask & ALL))
     return f"{'~' if inverted else ''}[{names}]"

@@ -299,14 +299,14 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
-    gates, rates = _gates(options), _rates_of(options["rates"])
+    gates = _gates(options)
     names = offline.expand(traces)
     judging = {"ready": options["ready"], "signals": options["signals"]}
     extra: list[Any] = []
     if form in ("csv", "parquet"):
         found = offline.write_threads(names, form, output, **judging, force=options["force"])
-    elif options["by"] or rates:
-        found, extra = _with_tables(names, options["by"], rates, judging)
+    elif options["by"] or options["rates"]:
+        found, extra = _with_tables(names, options["by"], options["rates"], judging)
     else:
         found = _measured(names, options["dask"], judging)
     readable = [one for one in found if one.totals]
@@ -358,20 +358,12 @@ def _measured(names: Sequence[str], dask: str | None, judging: dict[str, str]) -
         return found
 
 
-def _rates_of(texts: Sequence[str]) -> dict[int, float]:
-    if not texts:
-        return {}
-    from sigwindow.analysis import risk
-
-    return risk.parse_rates(texts)
-
-
 def _advance(bar: Progress, task: TaskID, done: int, size: int) -> None:
     bar.update(task, completed=done, total=size)
 
 
 def _with_tables(
-    names: Sequence[str], by: str | None, rates: dict[int, float], judging: dict[str, str]
+    names: Sequence[str], by: str | None, rates: Sequence[str], judging: dict[str, str]
 ) -> tuple[list[Measured], list[Any]]:
     """The totals of every file, and the tables that need its threads in memory."""
     from sigwindow import offline, render
@@ -392,7 +384,8 @@ def _with_tables(
             wall_ns = int(offset) if offset.lstrip("-").isdecimal() else None
             tables.append(render.groups(statistics.by(analysis.threads, by, wall_ns), f"by {by}{of}"))
         if rates:
-            tables.append(render.risks(risk.risk(analysis, rates), f"risk of threads that are exposed as these{of}"))
+            given = risk.parse_rates(rates, analysis.numbering)
+            tables.append(render.risks(risk.risk(analysis, given), f"risk of threads that are exposed as these{of}"))
     return found, tables
 
 
@@ -408,9 +401,9 @@ def report(traces: Sequence[str], output: Path, ready: str, signals: str, rates:
     from sigwindow.analysis import report as reports
     from sigwindow.analysis import risk
 
-    given = _rates_of(rates)
     found = [(name, *offline.analyse(name, ready=ready, signals=signals)) for name in offline.expand(traces)]
-    _write(output, reports.report(found, partial(risk.risk, rates=given)), force)
+    page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
+    _write(output, page, force)
 
 
 @cli.command()

@@ -60,7 +60,7 @@ def read(
     trace says of itself. Raises InputError for what can't be read as a trace.
     """
     reader = tracefile.Reader(name)
-    windows = Windows(signals)
+    windows = Windows(signals, reader.info.get("os", ""))
     for batch in _ahead(reader.batches()):
         windows.feed(batch)
         if progress:

@@ -142,7 +142,8 @@ class Trace:
         >>> read("notebooks/traces/newosproc-broken.arrows").risk({"SIGPROF": 100})["name"].tolist()
         ['SIGUSR1', 'SIGPROF']
         """
-        given = risks.parse_rates(f"{signal}={rate}" for signal, rate in (rates or {}).items())
+        texts = (f"{signal}={rate}" for signal, rate in (rates or {}).items())
+        given = risks.parse_rates(texts, self.analysis.numbering)
         return risks.risk(self.analysis, given, births)
 
     def compare(self, new: Trace) -> Comparison:
