@@ -296,6 +296,7 @@ def _part(
             _verdicts(counts),
             _durations(summary),
             _by_signal(analysis),
+            _traffic(analysis),
             _by_process(summary["by_process"], rows),
             _most_exposed(analysis.threads, analysis.numbering, rows),
         ],
@@ -361,6 +362,18 @@ def _by_signal(analysis: Analysis) -> Table:
     ]
     columns = ("signal", "class", "threads exposed", "exposure", "hits", "critical hits")
     return Table("By signal, of all that had a handler", columns, rows)
+
+
+def _traffic(analysis: Analysis) -> Table:
+    """What was sent in the whole trace, and what became of it."""
+    columns = ("generated", "held_back", "delivered")
+    rows = [
+        [Cell(row["name"]), Cell(row["class"]), *(_count(row[column]) for column in columns)]
+        for row in analysis.traffic.sort_values("generated", ascending=False, kind="stable").to_dict("records")
+    ]
+    deferred = _number(int(analysis.threads["deferred"].sum()), "signal")
+    note = f"Held back: sent to a thread that blocked it; of these, {deferred} until the end of a setup window."
+    return Table("Signals sent", ("signal", "class", "sent", "held back", "handled"), rows, note=note)
 
 
 def _by_process(processes: Sequence[Mapping[str, Any]], limit: int) -> Table:
