@@ -321,7 +321,6 @@ class Windows:
             if name not in ("kind", "comm", "stack")
         }
         given["signal"] = self._numbering.numbers(given["signal"])
-        given["sa_flags"] = self._numbering.flags(given["sa_flags"])
         lost = np.flatnonzero(kind == _CODE["lost"])
         if len(lost):
             columns = {"from_ns": given["mask"].astype(np.int64), "to_ns": given["time_ns"], "count": given["flags"]}

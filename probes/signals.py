@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from .errors import UsageError
 
 SignalClass = Literal["synchronous", "internal", "async"]
 
-SA_ONSTACK = 0x0800_0000  # asm-generic/signal-defs.h
+# The event table has these bits on every system (asm-generic/signal-defs.h); FreeBSD numbers them otherwise.
+SA_ONSTACK = 0x0800_0000
 SA_NODEFER = 0x4000_0000
 SA_RESETHAND = 0x8000_0000
 LINUX_COUNT = 64
@@ -64,15 +65,6 @@ class Numbering:
             return signal
         ours: NDArray[np.uint8] = np.select([signal <= 33, (signal >= 65) & (signal <= 95)], [signal, signal - 31], 0)
         return ours.astype(np.uint8)
-
-    def flags(self, sa_flags: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """The flags of a disposition as Linux numbers them, as far as they matter here."""
-        if self.system != "freebsd":
-            return sa_flags
-        found: NDArray[Any] = np.zeros_like(sa_flags)
-        for theirs, ours in ((0x1, SA_ONSTACK), (0x4, SA_RESETHAND), (0x10, SA_NODEFER)):  # sys/signal.h
-            found |= np.where(sa_flags & np.uint32(theirs) != 0, np.uint32(ours), np.uint32(0))
-        return found
 
 
 def _numbered(names: str) -> dict[int, str]:

@@ -146,7 +146,8 @@ class Recording:
         if code != CannotTraceError.exit_code:
             raise (UsageError if code == UsageError.exit_code else SigwindowError)(refused)
         if os.geteuid() == 0 or not _sudo_asks_for_nothing():
-            raise CannotTraceError(f"{refused}\nOr let sudo ask for no password: the collector alone would be root.")
+            hint = "\nOr let sudo ask for no password: the collector alone would be root." if os.geteuid() else ""
+            raise CannotTraceError(refused + hint)
         if not self._begins(["sudo", "-n", *attach]):
             refused = self._error()
             self._end_collector()
