@@ -284,20 +284,22 @@ class Reader:
         yield order.take()
         self.cut = self._parser.end_ns is None
         self.late = order.late
-        yield self._closing(max(order.given_ns, self._parser.start_ns, self._parser.end_ns or 0))
+        yield closing(self._parser, order)
 
-    def _closing(self, last_ns: int) -> pa.RecordBatch:
-        """The `lost` event, if there is one, and the tracer's end mark, if it wrote its end line."""
-        lost = self._parser.lost() + self.late
-        rows = [("lost", self._parser.start_ns, lost, "")] if lost else []
-        if not self.cut:
-            rows.append(("mark", 0, 0, events.TRACE_END))
-        return events.batch_of(
-            {
-                "time_ns": np.full(len(rows), last_ns),
-                "kind": np.array([events.CODE[kind] for kind, *_ in rows], np.int8),
-                "mask": np.array([mask for _, mask, *_ in rows], np.uint64),
-                "flags": np.array([min(flags, 0xFFFF_FFFF) for *_, flags, _ in rows], np.uint32),
-                "comm": pa.array([comm for *_, comm in rows], pa.string()),
-            }
-        )
+
+def closing(parser: Parser, order: Ordered) -> pa.RecordBatch:
+    """The `lost` event, if there is one, and the tracer's end mark, if it wrote its end line."""
+    lost = parser.lost() + order.late
+    rows = [("lost", parser.start_ns, lost, "")] if lost else []
+    if parser.end_ns is not None:
+        rows.append(("mark", 0, 0, events.TRACE_END))
+    last_ns = max(order.given_ns, parser.start_ns, parser.end_ns or 0)
+    return events.batch_of(
+        {
+            "time_ns": np.full(len(rows), last_ns),
+            "kind": np.array([events.CODE[kind] for kind, *_ in rows], np.int8),
+            "mask": np.array([mask for _, mask, *_ in rows], np.uint64),
+            "flags": np.array([min(flags, 0xFFFF_FFFF) for *_, flags, _ in rows], np.uint32),
+            "comm": pa.array([comm for *_, comm in rows], pa.string()),
+        }
+    )
