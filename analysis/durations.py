@@ -104,6 +104,6 @@ def _counted(values: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDAr
 def _round(values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Each value as the middle of all that share its first bits; the middle is rounded to itself."""
     _, exponents = np.frexp(values.astype(np.float64))
-    bits: NDArray[Any] = np.maximum(exponents - _SIGNIFICANT_BITS, 0)
+    bits: NDArray[Any] = np.maximum(exponents.astype(np.int64) - _SIGNIFICANT_BITS, 0)
     middle: NDArray[np.int64] = (values >> bits << bits) + (1 << bits >> 1)
     return middle

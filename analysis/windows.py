@@ -125,7 +125,9 @@ class _Names:
     def encode(self, column: pa.Array) -> Array:
         """The numbers of a column of strings; Python touches each distinct string of it once."""
         encoded = column.dictionary_encode()
-        codes = [self._codes.setdefault(text, len(self._codes)) for text in encoded.dictionary.to_pylist()]
+        distinct = encoded.dictionary.cast(pa.binary()).to_pylist()  # a hostile file may hold what is no UTF-8
+        texts = [raw.decode("utf-8", "backslashreplace") for raw in distinct]
+        codes = [self._codes.setdefault(text, len(self._codes)) for text in texts]
         coded: Array = np.array(codes, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
         return coded
 

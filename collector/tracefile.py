@@ -118,8 +118,9 @@ class Reader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
+        shown = events.printable(str(path))
         self.cut = False
-        self._file: pa.NativeFile | None = None
+        self._at = 0
         try:
             with self._opened() as file:
                 self.bytes = file.size()
@@ -127,32 +128,31 @@ class Reader:
             with self._opened() as file:
                 schema = pq.read_schema(file) if self._parquet else pa.ipc.open_stream(file).schema
         except (pa.ArrowException, EOFError) as error:
-            raise InputError(f"{path} is not a trace, or ends before its header does: {error}") from None
+            raise InputError(f"{shown} is not a trace, or ends before its header does: {error}") from None
         except OSError as error:
-            raise InputError(f"can't read {path}: {error.strerror or error}") from None
+            raise InputError(f"can't read {shown}: {events.printable(str(error.strerror or error))}") from None
         told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
         self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
         if not self.info:
-            raise InputError(f"{path} is an Arrow file, but not a trace of sigwindow")
+            raise InputError(f"{shown} is an Arrow file, but not a trace of sigwindow")
         if self.info.get("format") != str(events.FORMAT_VERSION):
-            raise InputError(
-                f"{path} has trace format {self.info.get('format')}, and this version reads {events.FORMAT_VERSION}"
-            )
+            theirs = events.printable(self.info.get("format", "?"))
+            raise InputError(f"{shown} has trace format {theirs}, and this version reads {events.FORMAT_VERSION}")
         missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
         if missing:
             raise InputError(
-                f"{path} lacks columns of the event table, or has them in another type: {', '.join(missing)}"
+                f"{shown} lacks columns of the event table, or has them in another type: {', '.join(missing)}"
             )
         self._names = schema.names
 
     @property
     def bytes_read(self) -> int:
         """How far into the file `batches()` is."""
-        return int(self._file.tell()) if self._file and not self._file.closed else 0
+        return self._at
 
     def _opened(self) -> pa.NativeFile:
         if "://" not in str(self.path):
-            return pa.OSFile(str(self.path))
+            return pa.OSFile(os.fsencode(self.path))
         try:
             import fsspec
 
@@ -164,12 +164,12 @@ class Reader:
 
     def _stored(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """The batches as they lie in the file, as far as they can be read."""
-        with self._opened() as self._file:
+        with self._opened() as file:
             if self._parquet:
-                source = pq.ParquetFile(self._file, read_dictionary=["kind"]).iter_batches(columns=columns)
+                source = pq.ParquetFile(file, read_dictionary=["kind"]).iter_batches(columns=columns)
             else:
                 options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in columns])
-                source = iter(pa.ipc.open_stream(self._file, options=options))
+                source = iter(pa.ipc.open_stream(file, options=options))
             while True:
                 try:
                     batch = next(source, None)
@@ -177,6 +177,7 @@ class Reader:
                         return
                     batch = batch.select(columns)
                     batch.validate()
+                    self._at = file.tell()  # here, not when asked: that may be another thread, after the file is closed
                 except (pa.ArrowException, OSError, EOFError):
                     self.cut = True
                     return

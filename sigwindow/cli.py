@@ -6,6 +6,7 @@ Heavy packages (pandas, pyarrow, matplotlib) are imported inside the commands th
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -264,6 +265,15 @@ def inspect(pid: int, as_json: bool) -> None:
         render.console().print(render.threads_now(threads))
 
 
+def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The address of a Dask scheduler; click would take the first file for one."""
+    if value and not re.fullmatch(r"\w+://.+|[^/]+:\d+", value):
+        raise click.BadParameter(
+            f"{value!r} is no address such as tcp://host:8786. Put --dask behind the files", ctx, param
+        )
+    return value
+
+
 @cli.command()
 @_reading
 @click.option(
@@ -286,6 +296,7 @@ def inspect(pid: int, as_json: bool) -> None:
     is_flag=False,
     flag_value="",
     metavar="[ADDRESS]",
+    callback=_scheduler,
     help="Read the files on a Dask cluster: the one at ADDRESS, or one started here.",
 )
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
@@ -299,6 +310,8 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
+    if options["dask"] is not None and (form in ("csv", "parquet") or options["by"] or options["rates"]):
+        raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
     gates = _gates(options)
     names = offline.expand(traces)
     judging = {"ready": options["ready"], "signals": options["signals"]}
@@ -315,8 +328,8 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
         click.echo(f"sigwindow: {error}", err=True)
 
     told = [summaries.summarise(one.totals, one.info or {}) for one in readable if one.totals]
-    everything = offline.total(found, **judging)
-    summary = told[0] if len(names) == 1 and told else summaries.summarise(everything, {})
+    everything, common = offline.total(found, **judging)
+    summary = told[0] if len(names) == 1 and told else summaries.summarise(everything, common)
     as_json = summaries.to_json(summary)
     if len(names) > 1:
         files = [{"file": one.name, **summary} for one, summary in zip(readable, told, strict=True)]

@@ -21,6 +21,7 @@ from sigwindow.analysis.totals import Totals, merged
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import InputError, SigwindowError, UsageError
+from sigwindow.probes.events import printable
 
 TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
 _FORMULA = "^[=+@\\-\t\r]"  # what a spreadsheet takes for a formula
@@ -141,9 +142,11 @@ def measure_with_dask(
         return found
 
 
-def total(found: Sequence[Measured], ready: str, signals: str) -> Totals:
-    """The totals of all files that could be read."""
-    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)])
+def total(found: Sequence[Measured], ready: str, signals: str) -> tuple[Totals, dict[str, str]]:
+    """The totals of all files that could be read, and what they all say of themselves alike."""
+    told = [set(one.info.items()) for one in found if one.info]
+    common = dict(set.intersection(*told)) if told else {}
+    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)]), common
 
 
 @contextmanager
@@ -210,6 +213,8 @@ def _without_formulas(table: pa.Table) -> pa.Table:
     """The table with an apostrophe before every text that a spreadsheet would run as a formula."""
     for place, field in enumerate(table.schema):
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            escaped = pc.replace_substring_regex(table.column(place), _FORMULA, r"'\0")
+            column = table.column(place).combine_chunks().dictionary_encode()
+            texts = pa.array(map(printable, column.dictionary.to_pylist()), pa.string())
+            escaped = pc.replace_substring_regex(texts, _FORMULA, r"'\0").take(column.indices)
             table = table.set_column(place, field.name, escaped)
     return table

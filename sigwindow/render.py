@@ -100,10 +100,8 @@ def _circumstances(summary: Mapping[str, Any]) -> str:
     trace, policy = summary["trace"], summary["policy"]
     used = sorted({row["policy"] for row in summary["by_process"]})
     ready = policy["ready"] if used in ([], [policy["ready"]]) else f"{policy['ready']} ({', '.join(used)})"
-    return (
-        f"{trace['events']} events in {trace['duration_s']:.3g} s by {trace['backend']} on {printable(trace['os'])} "
-        f"{printable(trace['kernel'])}; ready = {ready}; signals = {policy['signals']}"
-    )
+    backend, system, kernel = (printable(trace[key]) or "various" for key in ("backend", "os", "kernel"))
+    return f"{trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}; ready = {ready}; signals = {policy['signals']}"
 
 
 def _processes(rows: list[Mapping[str, Any]]) -> Table:
@@ -308,12 +306,14 @@ def _clock(seconds: float) -> str:
 
 
 def _shares(rows: int, needs: Sequence[int]) -> list[int]:
-    """How many rows of data each table gets, below a blank one and its head; the first ones are served best."""
+    """How many rows of data each table gets, below a blank one and its head; the first one is served best."""
     counts = []
     for place, need in enumerate(needs):
-        fair = rows // (len(needs) - place)
-        counts.append(max(min(need, (fair if place else max(fair, rows // 2)) - 2), 0))
-        rows -= counts[-1] + 2 if counts[-1] else 0
+        share = rows // (len(needs) - place) if place else max(rows // len(needs), rows // 2)
+        if share < 4:  # two rows of data, or none
+            share = rows
+        counts.append(max(min(need, share - 2), 0))
+        rows -= counts[-1] + 2
     return counts
 
 
@@ -324,6 +324,7 @@ def _one_line(text: Text) -> Text:
 
 def _live_table(title: str, *columns: str, right: Iterable[str]) -> Table:
     table = _table(title, *columns, right=right)
+    table.columns[0].min_width = len("latest exposed")  # the tables' columns in one line
     for column in table.columns:
         column.no_wrap = True
     return table
