@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,12 +68,13 @@ def sentence(counts: Mapping[str, int]) -> str:
 
 
 def duration(ns: float | None) -> str:
-    """Nanoseconds in the unit that reads best; a dash for None and nan."""
-    if ns is None or ns != ns:
+    """Nanoseconds in the unit that reads best; a dash for what is no number."""
+    if ns is None or not math.isfinite(ns):
         return "-"
     for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if abs(ns) >= size:
-            return f"{ns / size:.3g} {unit}" if abs(ns) / size < 1000 else f"{ns / size:,.0f} {unit}"
+        text = f"{ns / size:.3g}"  # rounded: 999.9 us are a millisecond
+        if abs(float(text)) >= 1:
+            return f"{text if abs(ns) / size < 999.5 else f'{ns / size:,.0f}'} {unit}"
     return f"{ns:.0f} ns"
 
 

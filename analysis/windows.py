@@ -136,7 +136,7 @@ class _Names:
         return list(self._codes)
 
 
-class _Store:
+class Store:
     """Parts of lives: in memory, and in a file that is gone with this once they are many."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ def policy_of(ready: str) -> str:
     return policy
 
 
-class _Judged:
+class Judged:
     """Some lives under the policy that counts for each: the columns of the thread table, as arrays.
 
     policy: the place in POLICIES, a life. considered: a set word. losses: (from_ns, to_ns) sorted each by itself.
@@ -265,7 +265,7 @@ class Windows:
         self._comms = _Names()
         self._stacks = _Names()
         self._lives = Lives(int(self._considered), self._numbering.kept_back)
-        self._ended_lives = _Store()
+        self._ended_lives = Store()
         self._hits: list[Array] = []  # HIT
         self._losses: list[pd.DataFrame] = []
         self._events = 0
@@ -292,7 +292,8 @@ class Windows:
         self._events += batch.num_rows
         self._lives.feed(self._columns(batch))
         parts, hits = self._lives.taken()
-        self._hits.append(hits)
+        if len(hits):
+            self._hits.append(hits)
         for part in parts:
             self._ended_lives.add(part)
 
@@ -372,14 +373,14 @@ class _Answer:
         }
         self._counts = ended.counts
 
-    def _parts(self) -> Iterator[_Judged]:
+    def _parts(self) -> Iterator[Judged]:
         """All lives, part by part, judged."""
         for parts in (self._windows._ended_lives, self._living):
             for part in parts:
                 yield self._judged(part)
 
-    def _judged(self, part: Part) -> _Judged:
-        return _Judged(part, self._policy[part.lives["process"]], self._windows._considered, self._lost)
+    def _judged(self, part: Part) -> Judged:
+        return Judged(part, self._policy[part.lives["process"]], self._windows._considered, self._lost)
 
     def tables(self) -> Iterator[pd.DataFrame]:
         for part in self._parts():
@@ -423,7 +424,7 @@ class _Answer:
             order = order[np.lexsort((tid, pid, born_ns))]
         return table.take(order).reset_index(drop=True)
 
-    def _table(self, part: _Judged) -> pd.DataFrame:
+    def _table(self, part: Judged) -> pd.DataFrame:
         """The rows of the thread table for the lives of a part."""
         lives = part.lives
         return pd.DataFrame(

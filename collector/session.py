@@ -37,6 +37,9 @@ class Probes(Protocol):
     def fill(self) -> float:
         """How full the buffer is, from 0 to 1."""
 
+    def lost(self) -> int:
+        """How many events were lost so far."""
+
 
 class Session:
     """One capture. Iterate over it for the batches; `stop()` from a signal handler ends it.
@@ -62,6 +65,14 @@ class Session:
     def stop(self) -> None:
         """End the session at its next poll; what is in the buffer is still read."""
         self._stopped = True
+
+    def fill(self) -> float:
+        """How full the buffer is, from 0 to 1."""
+        return self._probes.fill()
+
+    def lost(self) -> int:
+        """How many events were lost up to the last batch."""
+        return self._probes.lost()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         pidfds = self._open_pidfds()

@@ -110,6 +110,10 @@ class Probes:
         """How full the buffer is, from 0 to 1."""
         return self.ring.backlog_bytes() / self.ring.size_bytes
 
+    def lost(self) -> int:
+        """How many events were lost, as far as drains have told."""
+        return self._losses_told
+
     def drain(self) -> pa.RecordBatch:
         """The events up to now in order of time, with a `lost` event where the buffer had no room."""
         records = self.ring.drain()

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -46,7 +46,7 @@ class Request:
     follow: bool = True
     stacks: bool = False
     buffer_bytes: int = bcc.DEFAULT_BUFFER_BYTES
-    live: bool | None = None  # show what happens meanwhile: None where it fits the streams
+    live: bool = True  # show what happens meanwhile
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def record(request: Request) -> Capture:
         begun = bool(command)
         with (
             _ended_by_signals(session, command),
-            live.view(of_command=bool(command), wanted=request.live) as view,
+            live.view(of_command=bool(command)) if request.live else nullcontext() as view,
         ):
             for batch in session:
                 if not begun:

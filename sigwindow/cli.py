@@ -116,6 +116,7 @@ _capturing = _options(
         show_default=True,
         help="What records the events.",
     ),
+    click.option("--live/--no-live", default=True, show_default=True, help="Show what happens meanwhile."),
     click.option("--stacks", is_flag=True, help="Record the creator's user stack at every birth."),
     click.option(
         "--buffer",

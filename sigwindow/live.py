@@ -1,8 +1,8 @@
 """What `run` and `attach` show while they record: the engine's own counts, drawn when the recording leaves time for it.
 
 On a terminal `attach` takes the whole screen, the alternate one, and gives it back. `run` shares the terminal with its
-command, so it keeps to the lowest rows and lets what the command writes scroll above them, and where the command's
-standard output is that terminal it shows nothing unless asked. Into a file or a pipe goes a line every half minute.
+command: it keeps to the lowest rows, what the command writes scrolls above them, and while the command reads single
+keys, as editors and pagers do, nothing is drawn. Into a file or a pipe goes a line every half minute.
 
 Nothing here reads the keyboard or changes the terminal's mode. Drawing waits while the ring buffer fills, and takes a
 tenth of the time at most.
@@ -15,15 +15,15 @@ import os
 import select
 import signal
 import sys
+import termios
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.screen import Screen
@@ -31,7 +31,7 @@ from rich.screen import Screen
 from sigwindow import render
 from sigwindow.analysis.lives import POLICIES, Part
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Windows, _Judged, _Store, policy_of
+from sigwindow.analysis.windows import Judged, Store, Windows, policy_of
 
 Array = NDArray[Any]
 
@@ -39,8 +39,11 @@ INTERVAL_S = 0.25  # between two drawings, at least
 LINE_INTERVAL_S = 30.0
 _SHARE = 0.1  # of the time, at most, goes into drawing
 _FULL = 0.1  # of the ring: beyond it recording goes first
-_KEPT = 40  # threads kept for either list: more than a screen has rows
+_KEPT = 40  # threads kept for either list
+_MOST_ROWS = 200  # processes in a glance
 _RATE_GLANCES = 8  # rates are over so many glances
+_SCROLL_ALL = "\x1b7\x1b[r\x1b8"  # DECSTBM moves the cursor
+_PATIENCE_S = 0.75  # what ends sooner is not shown
 _NO_LOSSES = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
@@ -116,7 +119,7 @@ class _Row(NamedTuple):
     ready: bool
 
 
-class _CountingStore(_Store):
+class _CountingStore(Store):
     """A store that shows each part once to whoever counts."""
 
     def __init__(self, count: Callable[[Part], None]) -> None:
@@ -144,11 +147,10 @@ class LiveWindows(Windows):
         self._counts = {policy: _no_counts(0) for policy in self._policies}
         self._longest: list[_Row] = []
         self._latest: list[_Row] = []
-        self._start_s: float | None = None
-        self._past: deque[tuple[float, int, int]] = deque(maxlen=_RATE_GLANCES)  # time, events, births
+        self._past = deque([(0.0, 0, 0)], _RATE_GLANCES)  # time, events, births
 
-    def glance(self, now_s: float, source: Source) -> Glance:
-        """What there is to show now, by the clock of whoever draws it; the first glance starts the count of time."""
+    def glance(self, elapsed_s: float, source: Source) -> Glance:
+        """What there is to show now, so long after the begin."""
         now = self._lives.at(self._end_ns)
         processes, living = now.processes, now.taken()[0]
         policies = self._policy(processes)
@@ -166,13 +168,11 @@ class LiveWindows(Windows):
             longest, latest = self._ranked(judged, longest, latest)
         words = self._comms.words()
         births = int(counts[:, :-1].sum())
-        self._past.append((now_s, self._events, births))
+        self._past.append((elapsed_s, self._events, births))
         then_s, events_then, births_then = self._past[0]
-        over_s = max(now_s - then_s, 1e-9)
-        if self._start_s is None:
-            self._start_s = now_s
+        over_s = max(elapsed_s - then_s, 1e-9)
         return Glance(
-            now_s - self._start_s,
+            elapsed_s,
             self._events,
             (self._events - events_then) / over_s,
             (births - births_then) / over_s,
@@ -191,8 +191,8 @@ class LiveWindows(Windows):
             return np.full(len(processes), self._policies[0])
         return np.where(processes["installs"], *self._policies)
 
-    def _judged(self, part: Part, policy: Array) -> _Judged:
-        return _Judged(part, policy, self._considered, _NO_LOSSES)
+    def _judged(self, part: Part, policy: Array) -> Judged:
+        return Judged(part, policy, self._considered, _NO_LOSSES)
 
     def _count(self, part: Part) -> None:
         """Count lives that have ended."""
@@ -203,7 +203,7 @@ class LiveWindows(Windows):
         judged = self._judged(part, self._policy(self._lives.processes)[process])
         self._longest, self._latest = self._ranked(judged, self._longest, self._latest)
 
-    def _ranked(self, judged: _Judged, longest: list[_Row], latest: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+    def _ranked(self, judged: Judged, longest: list[_Row], latest: list[_Row]) -> tuple[list[_Row], list[_Row]]:
         """Both lists of exposed threads with those of some more lives."""
         exposed = np.flatnonzero(judged.verdict >= VERDICTS.index("exposed"))
         last = exposed[np.argsort(judged.lives["born_ns"][exposed], kind="stable")[-_KEPT:]]
@@ -211,7 +211,7 @@ class LiveWindows(Windows):
         latest = sorted([*latest, *self._rows(judged, last)], key=lambda row: -row.born_ns)[:_KEPT]
         return longest, latest
 
-    def _rows(self, judged: _Judged, places: Array) -> Iterator[_Row]:
+    def _rows(self, judged: Judged, places: Array) -> Iterator[_Row]:
         lives = judged.lives[places]
         return map(
             _Row._make,
@@ -238,33 +238,31 @@ def _grown(counts: Array, processes: int) -> Array:
     return np.concatenate([counts, _no_counts(max(processes - len(counts), 0))])
 
 
-def _count_into(counts: Array, judged: _Judged) -> None:
+def _count_into(counts: Array, judged: Judged) -> None:
     process = judged.lives["process"]
     np.add.at(counts, (process, judged.verdict), 1)
-    np.add.at(counts, (process[judged.ready], -1), judged.exposure_ns[judged.ready])
+    np.add.at(counts[:, -1], process[judged.ready], judged.exposure_ns[judged.ready])
 
 
 def _processes(processes: Array, counts: Array, opened: Array, words: Sequence[str]) -> list[Process]:
     """The processes in which threads were born, the most exposed first."""
     found = np.flatnonzero(counts[:, :-1].any(axis=1))
-    found = found[np.argsort(-counts[found, -1], kind="stable")]
-    return [
-        Process(
-            words[comm] if comm > 0 else "?",
-            pid,
-            int(numbers[:-1].sum()),
-            still_open,
-            *(int(numbers[VERDICTS.index(verdict)]) for verdict in ("exposed", "hit", "critical")),
-            exposure_ns=int(numbers[-1]),
+    found = found[np.argsort(-counts[found, -1], kind="stable")[:_MOST_ROWS]]
+    shown = []
+    for place in found.tolist():
+        comm, (*verdicts, exposure_ns) = int(processes["comm"][place]), counts[place].tolist()
+        named = {verdict: verdicts[VERDICTS.index(verdict)] for verdict in ("exposed", "hit", "critical")}
+        shown.append(
+            Process(
+                comm=words[comm] if comm > 0 else "?",
+                pid=int(processes["pid"][place]),
+                born=sum(verdicts),
+                open=int(opened[place]),
+                exposure_ns=exposure_ns,
+                **named,
+            )
         )
-        for comm, pid, numbers, still_open in zip(
-            processes["comm"][found].tolist(),
-            processes["pid"][found].tolist(),
-            counts[found],
-            opened[found].tolist(),
-            strict=True,
-        )
-    ]
+    return shown
 
 
 def _thread(row: _Row, words: Sequence[str]) -> Thread:
@@ -279,22 +277,23 @@ class View(Protocol):
 
 
 class _Budget:
-    """When to draw again: not before `interval_s`, and so late that drawing takes a tenth of the time at most."""
+    """When to draw: every `interval_s`, or so rarely that it takes a tenth of the time at most."""
 
     def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
         self._interval_s, self._clock = interval_s, clock
-        self._next_s = clock()
-
-    @contextmanager
-    def spend(self) -> Iterator[float]:
-        """Draw within; yields the time."""
-        start_s = self._clock()
-        yield start_s
-        self._next_s = start_s + max(self._interval_s, (self._clock() - start_s) / _SHARE)
+        self._begin_s = clock()
+        self._next_s = self._begin_s + max(interval_s, _PATIENCE_S)
 
     def allows(self, source: Source) -> bool:
         """Whether it is time, and nothing more urgent waits."""
         return self._clock() >= self._next_s and source.fill() <= _FULL
+
+    @contextmanager
+    def spend(self) -> Iterator[float]:
+        """Draw within the block; yields the time since the begin, in seconds."""
+        start_s = self._clock()
+        yield start_s - self._begin_s
+        self._next_s = start_s + max(self._interval_s, (self._clock() - start_s) / _SHARE)
 
 
 class Lines:
@@ -306,59 +305,78 @@ class Lines:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._budget = _Budget(LINE_INTERVAL_S, clock)
-        self._begun = False
 
     def show(self, windows: LiveWindows, source: Source) -> None:
         """Write a line when half a minute has gone by."""
         if self._budget.allows(source):
-            with self._budget.spend() as now_s:
-                glance = windows.glance(now_s, source)
-                if self._begun:  # nothing is to be told of the first moment
-                    print(render.live_line(glance), file=self._stream, flush=True)
-                self._begun = True
+            with self._budget.spend() as elapsed_s, suppress(OSError):  # the reader may be gone; the recording goes on
+                print(render.live_line(windows.glance(elapsed_s, source)), file=self._stream, flush=True)
 
 
 class Terminal:
     """A table on a terminal, which is as it was once `close` was called.
 
-    stream: the terminal; pinned: keep to the lowest rows, for a command writes to it, too; clock: seconds.
+    stream: the terminal; shared: a command writes to it, too; clock: seconds.
     """
 
-    def __init__(self, stream: TextIO, *, pinned: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, *, shared: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._fd = stream.fileno()
-        self._pinned = pinned
+        self._shared = shared
         self._colours = Console(file=stream).color_system
         self._budget = _Budget(INTERVAL_S, clock)
         self._size: os.terminal_size | None = None  # for which the screen is set up; None: it is as it was
         self._stops = False
+        self._gone = False
 
     def show(self, windows: LiveWindows, source: Source) -> None:
-        """Draw when it is time to."""
-        if self._stops:
-            self._stops = False
-            self.close()
-            signal.raise_signal(signal.SIGSTOP)  # the next drawing takes the terminal again
-        if self._budget.allows(source) and self._takes_output():
-            with self._budget.spend() as now_s:
-                self._draw(windows.glance(now_s, source))
+        """Draw when it is time to; never again once the terminal is gone."""
+        if self._gone:
+            return
+        try:
+            if self._stops:
+                self._stop()
+            if not termios.tcgetattr(self._fd)[3] & termios.ICANON:
+                self._make_way()
+            elif self._budget.allows(source) and self._takes_output():
+                with self._budget.spend() as elapsed_s:
+                    self._draw(windows.glance(elapsed_s, source))
+        except (OSError, termios.error):  # the recording goes on
+            self._gone = True
 
     def close(self) -> None:
         """Give the terminal back."""
-        if self._size:
-            self._write(_unpin() if self._pinned else "\x1b[?25h\x1b[?1049l")
-            self._size = None
+        if self._size and not self._gone:
+            with suppress(OSError):
+                self._write(_unpin() if self._shared else "\x1b[?25h\x1b[?1049l")
+        self._size = None
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
-        """Ctrl-Z: stop, once the terminal is as it was."""
+        """The handler of SIGTSTP (Ctrl-Z): the next `show` stops this process."""
         self._stops = True
+
+    def _stop(self) -> None:
+        """Stop with the terminal as it was; the first drawing afterwards takes it again."""
+        self._stops = False
+        self.close()
+        ours = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, ours)
+
+    def _make_way(self) -> None:
+        """Somebody reads single keys, our command or what our output goes to: the whole screen is theirs."""
+        if self._shared and self._size:
+            self._write(_SCROLL_ALL)
+            self._size = None
 
     def _draw(self, glance: Glance) -> None:
         """One frame in one write: the kernel lets no other writer's text in between."""
         size = os.get_terminal_size(self._fd)
-        rows = min(max(size.lines // 3, 8), size.lines // 2) if self._pinned else size.lines
+        if not all(size):  # a serial line does not know
+            size = os.terminal_size((80, 24))
+        rows = _shared_rows(size.lines) if self._shared else size.lines
         begin = ""
         if size != self._size:
-            if self._pinned:
+            if self._shared:
                 begin = (_unpin() if self._size else "") + _pin(size.lines, rows)
             elif not self._size:
                 begin = "\x1b[?1049h\x1b[?25l"
@@ -366,7 +384,8 @@ class Terminal:
         top = size.lines - rows + 1
         lines = frame(glance, size.columns, rows, self._colours)
         drawn = "".join(f"\x1b[{top + row};1H{line}" for row, line in enumerate(lines))
-        self._write(f"{begin}\x1b7{drawn}\x1b8")
+        # Without wrapping (DECAWM): the terminal may be narrower already than the kernel tells.
+        self._write(f"{begin}\x1b7\x1b[?7l{drawn}\x1b[?7h\x1b8")
 
     def _takes_output(self) -> bool:
         """Whether a write would not wait (as it does after Ctrl-S), and we are in the foreground."""
@@ -382,6 +401,11 @@ class Terminal:
             left = left[os.write(self._fd, left) :]
 
 
+def _shared_rows(lines: int) -> int:
+    """How many rows of a terminal that is shared are ours: a third, or what is worth it, but at most half."""
+    return min(max(lines // 3, 8), lines // 2)
+
+
 def _pin(lines: int, rows: int) -> str:
     """Make room for `rows` below what is there, and let only the rest scroll (DECSTBM, which moves the cursor)."""
     return "\n" * rows + f"\x1b[{rows}A\x1b7\x1b[1;{lines - rows}r\x1b8"
@@ -389,7 +413,7 @@ def _pin(lines: int, rows: int) -> str:
 
 def _unpin() -> str:
     """Let the whole screen scroll, and clear what is below the cursor: the table."""
-    return "\x1b7\x1b[r\x1b8\x1b[J"
+    return _SCROLL_ALL + "\x1b[J"
 
 
 def frame(glance: Glance, columns: int, rows: int, colours: Any = None) -> list[str]:
@@ -415,22 +439,22 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 @contextmanager
-def view(*, of_command: bool, wanted: bool | None = None) -> Iterator[View | None]:
-    """What fits the streams of this process, until the end of the block; None for nothing.
+def view(*, of_command: bool) -> Iterator[View]:
+    """What fits the streams of this process, until the end of the block.
 
-    of_command: a command runs that shares our streams. wanted: show it on any terminal, or (False) nowhere.
+    of_command: a command runs that shares our streams: its standard output is not ours to write to.
     """
     streams = (sys.stderr,) if of_command else (sys.stdout, sys.stderr)
     terminal = next((stream for stream in streams if _is_terminal(stream)), None)
-    if wanted is False or (terminal and of_command and sys.stdout.isatty() and not wanted):
-        yield None
-    elif terminal is None:
+    if terminal is None:
         yield Lines(sys.stderr)
-    else:
-        shown = Terminal(terminal, pinned=of_command)
-        previous = signal.signal(signal.SIGTSTP, shown.on_stop)
-        try:
-            yield shown
-        finally:
-            signal.signal(signal.SIGTSTP, previous)
-            shown.close()
+        return
+    shown = Terminal(terminal, shared=of_command)
+    previous = signal.getsignal(signal.SIGTSTP)
+    if previous != signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, shown.on_stop)
+    try:
+        yield shown
+    finally:
+        signal.signal(signal.SIGTSTP, previous)
+        shown.close()

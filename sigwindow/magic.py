@@ -31,7 +31,7 @@ def _options(function: Any) -> Any:
     return function
 
 
-@click.group(add_help_option=False)
+@click.group(add_help_option=False, no_args_is_help=False)
 def _line() -> None:
     """What `%sigwindow` does."""
 

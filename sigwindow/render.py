@@ -101,7 +101,8 @@ def _circumstances(summary: Mapping[str, Any]) -> str:
     used = sorted({row["policy"] for row in summary["by_process"]})
     ready = policy["ready"] if used in ([], [policy["ready"]]) else f"{policy['ready']} ({', '.join(used)})"
     backend, system, kernel = (printable(trace[key]) or "various" for key in ("backend", "os", "kernel"))
-    return f"{trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}; ready = {ready}; signals = {policy['signals']}"
+    found = f"{trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}"
+    return f"{found}; ready = {ready}; signals = {policy['signals']}"
 
 
 def _processes(rows: list[Mapping[str, Any]]) -> Table:
