@@ -45,6 +45,14 @@ class ExternalSession:
         self._stopped = False
         self.info: dict[str, str] = {}
 
+    def fill(self) -> float:
+        """How full a buffer of ours is: there is none."""
+        return 0.0
+
+    def lost(self) -> int:
+        """How many events were lost: known at the end only."""
+        return 0
+
     def stop(self) -> None:
         """End the session; what the tracer has recorded is still read."""
         self._stopped = True

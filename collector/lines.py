@@ -8,6 +8,7 @@ the lines, so nothing that the traced world chose can look like a line.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -256,6 +257,7 @@ class Reader:
 
     def __init__(self, file: BinaryIO, stderr: str = "") -> None:
         self._file = file
+        self.size_bytes = _size(file)
         self._parser = Parser()
         self._parser.hear(stderr)
         head = file.read(CHUNK_BYTES)
@@ -266,6 +268,22 @@ class Reader:
         self.info = self._parser.info
         self.cut = False
         self.late = 0
+
+    @property
+    def read_bytes(self) -> int:
+        """How far the file is read."""
+        return self._file.tell()
+
+    @property
+    def notes(self) -> list[str]:
+        """What is missing, in plain sentences."""
+        said = {
+            f"{self.damaged} lines are damaged": self.damaged,
+            f"{self.late} events came too late to be put in order": self.late,
+            f"the tracer dropped {self._parser.dropped} records": self._parser.dropped,
+            "there is no end line: the tracer was killed, or the file is cut": self.cut,
+        }
+        return [sentence for sentence, true in said.items() if true]
 
     @property
     def damaged(self) -> int:
@@ -285,6 +303,13 @@ class Reader:
         self.cut = self._parser.end_ns is None
         self.late = order.late
         yield closing(self._parser, order)
+
+
+def _size(file: BinaryIO) -> int:
+    try:
+        return os.fstat(file.fileno()).st_size
+    except OSError:  # not a file of the system's
+        return 0
 
 
 def closing(parser: Parser, order: Ordered) -> pa.RecordBatch:

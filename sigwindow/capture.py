@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -13,15 +14,17 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from sigwindow import live
 from sigwindow.analysis.windows import Analysis
-from sigwindow.collector import procfs, tracefile
+from sigwindow.collector import procfs, strace, tracefile
 from sigwindow.collector.command import Command
+from sigwindow.collector.external import ExternalSession
 from sigwindow.collector.session import Session
 from sigwindow.live import LiveWindows
-from sigwindow.probes import bcc
-from sigwindow.probes.errors import UsageError
+from sigwindow.probes import bcc, dtrace, preflight
+from sigwindow.probes.errors import CannotTraceError, UsageError
 
 BEGUN = "[sigwindow] tracing"  # told on standard error by an attach, once nothing is missed any more
 
@@ -41,12 +44,20 @@ class Request:
     force: bool = False
     duration_s: float | None = None
     until_eof: bool = False
+    backend: str = "auto"
     ready: str = "auto"
     signals: str = "async"
     follow: bool = True
     stacks: bool = False
     buffer_bytes: int = bcc.DEFAULT_BUFFER_BYTES
     live: bool = True  # show what happens meanwhile
+
+
+class _Stoppable(Protocol):
+    """A session of any backend, as far as ending it goes."""
+
+    def stop(self) -> None:
+        """End it at its next poll."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ def _mark(request: Request, pids: Sequence[int]) -> tuple[str, str] | None:
 
 
 @contextmanager
-def _ended_by_signals(session: Session, command: Command | None) -> Iterator[None]:
+def _ended_by_signals(session: _Stoppable, command: Command | None) -> Iterator[None]:
     """Ctrl-C and SIGTERM end an attach; a command gets them itself, and the capture ends with it."""
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -101,11 +112,62 @@ def _ended_by_signals(session: Session, command: Command | None) -> Iterator[Non
             signal.signal(number, handler)
 
 
-def _stop_at_eof(session: Session) -> None:
+def _stop_at_eof(session: _Stoppable) -> None:
     """Wait until whoever holds the other end of our standard input lets go of it."""
     while os.read(sys.stdin.fileno(), 1 << 12):
         pass
     session.stop()
+
+
+def _backend(request: Request) -> str:
+    """What records the events: as asked, or the best that works here; says so where that is not eBPF."""
+    if request.backend != "auto":
+        return request.backend
+    if platform.system() != "Linux":
+        return "dtrace"
+    try:
+        preflight.require()
+    except CannotTraceError as error:
+        only_bcc = request.everything or request.comm or request.stacks or request.ready.startswith("symbol")
+        if only_bcc or not shutil.which("strace"):
+            raise
+        why = str(error).partition("\n")[2].strip().partition("\n")[0]
+        print(
+            f"[sigwindow] no eBPF here ({why}): strace traces instead. It stops threads at every call, which stretches "
+            "the windows. `sigwindow doctor` says what eBPF needs.",
+            file=sys.stderr,
+        )
+        return "strace"
+    return "bcc"
+
+
+def _with_bcc(request: Request, pids: Sequence[int], command: Command | None, stack: ExitStack) -> Session:
+    options = bcc.Options(
+        everything=request.everything,
+        follow=request.follow,
+        stacks=request.stacks,
+        buffer_bytes=request.buffer_bytes,
+        mark=_mark(request, pids),
+    )
+    probes = bcc.Probes(options)
+    stack.callback(probes.close)
+    return Session(probes, pids=pids, command=command, duration_s=request.duration_s)
+
+
+def _with_dtrace(request: Request, pids: Sequence[int], command: Command | None) -> ExternalSession:
+    if command is None and len(pids) != 1:
+        raise UsageError("--backend dtrace watches one process: give a command or one PID")
+    watched = command.pid if command else pids[0]
+    argv = dtrace.command(watched, attaches=command is None)
+    return ExternalSession(argv, dtrace.READY, command=command, duration_s=request.duration_s)
+
+
+def _with_strace(request: Request, pids: Sequence[int], stack: ExitStack) -> strace.Live:
+    if request.everything:
+        raise UsageError("--backend strace can't trace every process: give a command or PIDs")
+    session = strace.Live(argv=request.argv, pids=pids, follow=request.follow, duration_s=request.duration_s)
+    stack.callback(session.close)
+    return session
 
 
 def record(request: Request) -> Capture:
@@ -114,24 +176,23 @@ def record(request: Request) -> Capture:
     Raises UsageError for a request that can't be met, CannotTraceError where tracing is not possible.
     """
     windows = LiveWindows(request.signals, request.ready)  # a wrong option is told before anything is started
+    backend = _backend(request)
+    if backend != "bcc" and (request.stacks or request.ready.startswith("symbol")):
+        raise UsageError(f"--stacks and --ready symbol:NAME need eBPF: --backend {backend} has neither")
     with ExitStack() as stack:
         pids = _targets(request)
-        mark = _mark(request, pids)
-        command = Command(request.argv) if request.argv else None
+        command = Command(request.argv) if request.argv and backend != "strace" else None
         if command:
             stack.callback(command.close)
-        probes = bcc.Probes(
-            bcc.Options(
-                everything=request.everything,
-                follow=request.follow,
-                stacks=request.stacks,
-                buffer_bytes=request.buffer_bytes,
-                mark=mark,
-            )
-        )
-        stack.callback(probes.close)
+        session: Session | ExternalSession | strace.Live
+        if backend == "bcc":
+            session = _with_bcc(request, pids, command, stack)
+        elif backend == "dtrace":
+            session = _with_dtrace(request, pids, command)
+        else:
+            session = _with_strace(request, pids, stack)
         info = tracefile.describe(
-            backend="bcc",
+            backend=backend,
             command=json.dumps(list(request.argv)),
             targets=json.dumps(pids),
             options=json.dumps({"ready": request.ready, "signals": request.signals, "follow": request.follow}),
@@ -139,13 +200,12 @@ def record(request: Request) -> Capture:
         writer = None
         if request.output:
             writer = stack.enter_context(tracefile.Writer(request.output, info, force=request.force))
-        session = Session(probes, pids=pids, command=command, duration_s=request.duration_s)
         if request.until_eof:
             threading.Thread(target=_stop_at_eof, args=(session,), daemon=True).start()
-        begun = bool(command)
+        begun = bool(request.argv)
         with (
             _ended_by_signals(session, command),
-            live.view(of_command=bool(command)) if request.live else nullcontext() as view,
+            live.view(of_command=bool(request.argv)) if request.live else nullcontext() as view,
         ):
             for batch in session:
                 if not begun:
@@ -157,4 +217,5 @@ def record(request: Request) -> Capture:
                     windows.feed(batch)
                 if view:
                     view.show(windows, session)
-        return Capture(windows.result(request.ready), info, command.status if command else None)
+        status = command.status if command else session.status if isinstance(session, strace.Live) else None
+        return Capture(windows.result(request.ready), info, status)

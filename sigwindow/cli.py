@@ -111,7 +111,7 @@ _capturing = _options(
     ),
     click.option(
         "--backend",
-        type=click.Choice(["auto", "bcc"]),
+        type=click.Choice(["auto", "bcc", "strace", "dtrace"]),
         default="auto",
         show_default=True,
         help="What records the events.",
@@ -470,3 +470,33 @@ def plot(kind: str, traces: Sequence[str], output: Path, ready: str, signals: st
     assert figure is not None
     with tracefile.create(output, force=force) as file:
         figure.savefig(file, format=form, bbox_inches="tight", dpi=150)
+
+
+@cli.command("import")
+@click.option("-o", "--output", type=_PATH, required=True, help="The trace to write (.arrows).")
+@click.option("--stderr", "messages", type=_PATH, help="What the tracer wrote to its standard error: its losses.")
+@_reading
+@click.argument("file", type=_PATH)
+def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> int:
+    """Make a trace of FILE: a log of strace, or lines of the D and bpftrace scripts.
+
+    What FILE is, is told by its content. A log of `strace -ff` is named by one of its files, or by what their names
+    have in common.
+    """
+    from sigwindow import render
+    from sigwindow.analysis.windows import Windows, policy_of
+    from sigwindow.collector import importing, tracefile
+    from sigwindow.probes.events import printable
+
+    policy_of(options["ready"])  # a wrong policy is told before the work
+    with importing.opened(file, messages) as recording, render.progress() as bar:
+        windows = Windows(options["signals"], recording.info.get("os", ""))
+        task = bar.add_task("import", total=recording.size_bytes)
+        with tracefile.Writer(output, recording.info, force=options["force"]) as writer:
+            for batch in recording.batches():
+                writer.write(batch)
+                windows.feed(batch)
+                bar.update(task, completed=recording.read_bytes)
+    for note in recording.notes:
+        click.echo(f"[sigwindow] {printable(note)}", err=True)
+    return _report(windows.result(options["ready"]), recording.info, options, sys.stdout)

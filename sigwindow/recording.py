@@ -138,7 +138,7 @@ class Recording:
     def _start_collector(self) -> None:
         """Start it as we are; where that is not allowed, as root by a sudo that asks for nothing."""
         attach = [sys.executable, "-m", "sigwindow", "attach", *map(str, self._pids), "-o", str(self.path)]
-        attach += [*self._options, "--until-eof", "--no-live"]
+        attach += [*self._options, "--until-eof", "--no-live", "--backend", "bcc"]
         if self._begins(attach):
             return
         refused = self._error()
