@@ -233,7 +233,11 @@ _COLUMN_TYPES = ("i8", "u1", "i4", "i4", "u8", "?", "u8", "u1", "u1", "u4", "i4"
 
 def _jit(function: _F) -> _F:
     # Without NRT Numba counts no references to arrays, which took two thirds of the time; nothing here allocates any.
-    compiled: _F = numba.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)(function)  # type: ignore[call-overload]
+    options: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
+    try:
+        compiled: _F = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither beside this file nor at home is a folder to keep it in
+        compiled = numba.njit(**options)(function)
     return compiled
 
 
