@@ -8,7 +8,7 @@ PYTHON ?= python3
 ROOT := $(filter 0,$(shell id -u))
 BIN := .venv/bin
 
-PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools chromium
+PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools chromium util-linux
 
 .PHONY: demo test check bench setup packages tracefs workloads clean
 

@@ -133,7 +133,7 @@ def timeline(analysis: Analysis, ax: Axes | None = None) -> Axes:
     told = ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in reversed(VERDICTS) if verdict in verdicts)
     ax.set_title(f"{count:,} threads: {told}" if count else _NO_THREAD, fontsize="medium")
     _legend(ax, gap_pt=20)  # beyond the marks at the right
-    _note(ax, _reservations(analysis) + [f"{beyond:,} windows end beyond the right edge"] * bool(beyond))
+    _note(ax, _reservations(analysis) + [_beyond(beyond)] * bool(beyond))
     return ax
 
 
@@ -498,6 +498,10 @@ def _reservations(analysis: Analysis) -> list[str]:
     if not analysis.ended:
         notes.append("the trace was cut off")
     return notes
+
+
+def _beyond(count: int) -> str:
+    return f"{count:,} {'windows end' if count > 1 else 'window ends'} beyond the right edge"
 
 
 def _note(ax: Axes, notes: list[str]) -> None:

@@ -187,13 +187,15 @@ def advice(analysis: Analysis) -> list[Advice]:
         told.append(
             _critical(
                 _number(len(critical), "handler"),
-                _signals(signals.word_of(critical.unique().tolist()), analysis.numbering),
+                signals.listed(signals.word_of(critical.unique().tolist()), analysis.numbering),
             )
         )
     for number, of_cause in enumerate((_internal, _open_at_birth, _helpers, _late_stack, _let_through)):
         these = open_to[cause == number]
         if len(these):
-            one = of_cause(_number(len(these), "thread"), _signals(np.bitwise_or.reduce(these), analysis.numbering))
+            one = of_cause(
+                _number(len(these), "thread"), signals.listed(int(np.bitwise_or.reduce(these)), analysis.numbering)
+            )
             shown = one.code and any(other.code == one.code for other in told)
             told.append(one._replace(text=f"{one.text} The order above shows how.", code=()) if shown else one)
     if analysis.lost_events:
@@ -410,7 +412,7 @@ def _most_exposed(threads: pd.DataFrame, numbering: signals.Numbering, limit: in
             _count(row["hits"]),
             _count(row["critical_hits"]),
             Cell("yes" if row["ready"] else "never"),
-            Cell(_signals(row["exposed_signals"], numbering)),
+            Cell(signals.listed(int(row["exposed_signals"]), numbering)),
         ]
         rows.append([*cells, Cell(_shorten(row["creator_stack"]))] if with_stack else cells)
     columns = [
@@ -586,12 +588,6 @@ def _count(count: int) -> Cell:
 def _duration(ns: float | None) -> Cell:
     """Nanoseconds in the unit that reads best."""
     return _NOTHING if ns is None else Cell(duration(ns).replace(" us", " µs"), ns)
-
-
-def _signals(word: int, numbering: signals.Numbering) -> str:
-    """A set of signals by their names, of many only the first; `signals` if they are not known."""
-    names = [signals.name(signal, numbering) for signal in signals.members(int(word))] or ["signals"]
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _command(text: str) -> str:

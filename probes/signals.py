@@ -166,6 +166,12 @@ def blocks_everything(mask: int, of: Numbering = LINUX) -> bool:
     return mask | of.kept_back == ALL
 
 
+def listed(word: int, of: Numbering = LINUX) -> str:
+    """A set by the names of its signals, of many only the first; `signals` if it is empty."""
+    names = [name(signal, of) for signal in members(word)] or ["signals"]
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
 def describe(mask: int, of: Numbering = LINUX) -> str:
     """A set as strace writes it: `[INT PROF]`, or `~[KILL STOP]` where more is in it than out."""
     inverted = mask.bit_count() > LINUX_COUNT // 2

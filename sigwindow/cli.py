@@ -346,7 +346,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
         with offline.text_output(output, force=options["force"]) as file:
             console = render.console(file)
             if len(names) > 1:
-                console.print(render.batch([one.name for one in readable], told, summary), "")
+                console.print(render.batch([one.name for one in readable], told, summary, console.width), "")
             worst = (readable[0].totals if len(names) == 1 else None) or everything
             console.print(render.summary(summary, worst.worst))
             for table in extra:

@@ -86,12 +86,19 @@ def sigwindow(line: str, cell: str | None = None) -> Trace | None:
             found: Trace = _parsed(_line, words)
             return found
         recording: Recording = _parsed(_cell, words)
+        shell = get_ipython()
         with recording:
-            get_ipython().run_cell(cell)
-        return recording.trace
+            result = shell.run_cell(cell)
     except (SigwindowError, ValueError) as error:  # ValueError: an open quotation mark
         print(f"sigwindow: {error}")
         return None
+    if not result.success:  # it has shown its error; a notebook that is run as a whole must stop here, too
+        from IPython.core.error import UsageError as CellError
+        from IPython.display import display
+
+        display(recording.trace)
+        raise CellError("the cell failed; what was traced is above")
+    return recording.trace
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -124,7 +124,7 @@ def measure_with_dask(
         client = (
             Client(address, timeout=10)
             if address
-            else Client(processes=True, threads_per_worker=1, dashboard_address=None)
+            else Client(processes=True, threads_per_worker=1, dashboard_address=":0")
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address}: {error}") from None

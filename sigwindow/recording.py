@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from sigwindow.capture import BEGUN
 from sigwindow.collector.command import Command
@@ -91,6 +92,7 @@ class Recording:
         self._collector: subprocess.Popen[str] | None = None
         self._said: list[str] = []
         self._listener: threading.Thread | None = None
+        self._has_begun = False
 
     @property
     def status(self) -> int | None:
@@ -166,14 +168,23 @@ class Recording:
             errors="backslashreplace",
             start_new_session=True,
         )
-        assert self._collector.stderr
-        for line in self._collector.stderr:
+        # The listener is there before the collector looks: watching ourselves, it would count as one of our threads.
+        told = threading.Event()
+        self._has_begun = False
+        self._listener = threading.Thread(target=self._listen, args=(self._collector.stderr, told), daemon=True)
+        self._listener.start()
+        told.wait()
+        return self._has_begun
+
+    def _listen(self, stderr: IO[str], told: threading.Event) -> None:
+        """Keep what the collector says, and tell when it traces or has ended."""
+        for line in stderr:
             if line.startswith(BEGUN):
-                self._listener = threading.Thread(target=self._said.extend, args=(self._collector.stderr,), daemon=True)
-                self._listener.start()
-                return True
-            self._said.append(line)
-        return False
+                self._has_begun = True
+                told.set()
+            else:
+                self._said.append(line)
+        told.set()
 
     def _end_collector(self) -> int:
         """Close the collector's standard input, which ends it, and wait. Returns its exit code."""

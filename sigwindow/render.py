@@ -144,20 +144,22 @@ def _warnings(summary: Mapping[str, Any]) -> list[Text]:
     return [Text("! " + line, "yellow") for line in told]
 
 
-def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> RenderableType:
-    """One row a file, and the total."""
-    columns = ("born", *VERDICTS, "lost", "p99 exposure")
-    table = _table("trace", *columns, right=columns)
+def batch(
+    names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any], width: int
+) -> RenderableType:
+    """One row a file, and the total, on a console of so many columns."""
+    room = max(width - 57, _NAME_WIDTH)  # the numbers need the rest
+    shown = VERDICTS[:-1]  # what is left of the born is unhandled
+    columns = ("born", *shown, "lost", "p99")
+    table = _table("trace", *columns, right=("trace", *columns))
+    table.columns[0].justify = "left"
     for label, row in [*zip(names, summaries, strict=True), ("total", total)]:
-        threads, trace = row["threads"], row["trace"]
-        cells = (
-            threads["born"],
-            *(threads[v] for v in VERDICTS),
-            trace["lost_events"],
-            duration(row["exposure_ns"]["p99"]),
-        )
+        threads = row["threads"]
+        numbers = (threads["born"], *(threads[v] for v in shown), row["trace"]["lost_events"])
         worst = next((v for v in VERDICTS if threads[v]), "unhandled")
-        table.add_row(Text(printable(label), _STYLES[worst]), *map(str, cells))
+        told = printable(label)
+        told = told if len(told) <= room else "…" + told[1 - room :]  # names differ at their ends
+        table.add_row(Text(told, _STYLES[worst]), *map(str, numbers), duration(row["exposure_ns"]["p99"]))
     return table
 
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from sigwindow import offline
 from sigwindow.analysis import risk as risks
 from sigwindow.analysis import statistics
 from sigwindow.analysis.compare import Comparison, compare
 from sigwindow.analysis.summary import duration, sentence, summarise
+from sigwindow.analysis.totals import VERDICTS
 from sigwindow.analysis.windows import Analysis, combined
 from sigwindow.collector import tracefile
+from sigwindow.probes import signals
 from sigwindow.probes.events import printable
 
 if TYPE_CHECKING:
@@ -188,32 +193,66 @@ class Trace:
         return Trace(self.sources + other.sources, ready=self.ready, signals=self.signals, keep=keep)
 
     def __repr__(self) -> str:
-        return f"<Trace of {sentence(self.summary['threads'])}>"
+        counts = self.summary["threads"]
+        return f"<Trace of {sentence(counts)}>" if counts["born"] else "<Trace in which no thread was born>"
 
     def _repr_html_(self) -> str:
-        """The verdict, a small table and a figure."""
-        counts = self.summary["threads"]
-        rows = Markup("").join(
-            Markup("<tr><th style='text-align:left'>{}</th>{}</tr>").format(
-                label,
-                Markup("").join(
-                    Markup("<td>{}</td>").format(duration(self.summary[key][of])) for of in ("p50", "p99", "max")
-                ),
-            )
+        """The verdict, small tables and a figure."""
+        summary = self.summary
+        counts, lost = summary["threads"], summary["trace"]["lost_events"]
+        verdicts = {verdict: f"{counts[verdict]:,}" for verdict in reversed(VERDICTS) if counts[verdict]}
+        durations = {
+            label: [duration(summary[key][of]) for of in ("p50", "p99", "max")]
             for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns"))
-        )
-        lost = self.summary["trace"]["lost_events"]
-        loss = Markup("<p>{} events were lost: {} threads are uncertain.</p>").format(lost, counts["uncertain"])
-        figure = Markup("<img alt='{}' style='max-width:100%' src='data:image/png;base64,{}'>").format(
-            "Each thread from its birth until it is ready", _png(self.plot.timeline())
-        )
-        names = ", ".join(printable(source) for source in self.sources[:3]) + ", ..." * (len(self.sources) > 3)
-        return str(
-            Markup(
-                "<div><p><strong>{}</strong><br><small>{}</small></p>{}<table><thead><tr><th></th><th>median</th>"
-                "<th>p99</th><th>longest</th></tr></thead><tbody>{}</tbody></table>{}</div>"
-            ).format(escape(sentence(counts)), names, loss if lost else "", rows, figure if counts["born"] else "")
-        )
+            if summary[key]["count"]
+        }
+        exposed = int(np.bitwise_or.reduce(self.threads["exposed_signals"].to_numpy(np.uint64)))
+        notes = [self._what(), f"exposed to {signals.listed(exposed, self.analysis.numbering)}" if exposed else ""]
+        if lost:
+            notes.append(f"{lost} events were lost: {counts['uncertain']} threads are uncertain")
+        rows = [[verdict, count] for verdict, count in verdicts.items()]
+        parts = [
+            Markup("<p><strong>{}</strong><br><small>{}</small></p>").format(
+                sentence(counts), "; ".join(filter(None, notes))
+            ),
+            _html_table(["verdict", "threads"], rows),
+            _html_table(["", "median", "p99", "longest"], [[label, *values] for label, values in durations.items()]),
+        ]
+        if counts["born"]:
+            picture = Markup("<img alt='{}' style='max-width:100%' src='data:image/png;base64,{}'>")
+            parts.append(picture.format("Each thread from its birth until it is ready", self._picture()))
+        return f"<div>{Markup('').join(parts)}</div>"
+
+    def _what(self) -> str:
+        """What was traced, in a few words: the files, or of a recording the command or the process."""
+        if not self._keep:
+            more = f" and {len(self.sources) - 3} more" if len(self.sources) > 3 else ""
+            return ", ".join(printable(source) for source in self.sources[:3]) + more
+        pids = json.loads(self.info.get("targets", "[]"))
+        return "this process" if pids == [os.getpid()] else f"process {', '.join(map(str, pids))}"
+
+    def _picture(self) -> str:
+        """The timeline as PNG in base64, without the title that the verdict repeats."""
+        from matplotlib.figure import Figure
+
+        many = len(self.threads) > 40
+        ax = self.plot.timeline(Figure(figsize=(8, 3), layout="constrained").subplots() if many else None)
+        ax.set_title("")
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        file = io.BytesIO()
+        figure.savefig(file, format="png", bbox_inches="tight", dpi=100)
+        return base64.b64encode(file.getvalue()).decode()
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    def row(cells: Sequence[str], tag: str) -> Markup:
+        cell = Markup(f"<{tag} style='text-align:left'>{{}}</{tag}>")
+        return Markup("<tr>{}</tr>").format(Markup("").join(cell.format(text) for text in cells))
+
+    body = Markup("").join(row(cells, "td") for cells in rows)
+    table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>")
+    return table.format(row(head, "th"), body) if rows else Markup("")
 
 
 class Plots:
@@ -257,12 +296,3 @@ class Plots:
         from sigwindow.analysis import plots
 
         return plots.compare(self._trace.analysis, new.analysis, ax, labels)
-
-
-def _png(axes: Axes) -> str:
-    """The figure of some Axes as PNG, in base64."""
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight", dpi=100)
-    return base64.b64encode(file.getvalue()).decode()

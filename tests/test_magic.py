@@ -1,0 +1,146 @@
+"""The IPython magic, in a real kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_notebooks import REFUSED, WITHOUT_RIGHTS, execute, text_of
+
+THREADS = """\
+import threading
+import time
+threads = [threading.Thread(target=time.sleep, args=(0.05,)) for _ in range(13)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+# A process that makes a thread every 0.1 s for as long as it lives.
+CHILD = """\
+import threading
+import time
+print("ready", flush=True)
+while True:
+    threading.Thread(target=time.sleep, args=(0.01,)).start()
+    time.sleep(0.1)
+"""
+
+
+def run(folder: Path, cells: Sequence[str], launcher: Sequence[str] = (), fails: bool = False) -> list[Any]:
+    """Run cells in a kernel with the extension, and return them with their outputs; none may fail but with `fails`."""
+    metadata = {"tags": ["raises-exception"]} if fails else {}
+    code: list[dict[str, Any]] = [
+        {"cell_type": "code", "metadata": metadata, "outputs": [], "execution_count": None, "source": source}
+        for source in cells
+    ]
+    folder.mkdir(exist_ok=True)
+    notebook = folder / "magic.ipynb"
+    load = {**code[0], "metadata": {}, "source": "%load_ext sigwindow"}
+    content = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [load, *code]}
+    notebook.write_text(json.dumps(content), encoding="utf-8")
+    return execute(notebook, launcher)[1:]
+
+
+def shown(folder: Path, *cells: str, launcher: Sequence[str] = ()) -> list[str]:
+    """What each cell shows, as text."""
+    return [text_of(cell) for cell in run(folder, cells, launcher)]
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.live
+def test_cell_is_traced(tmp_path: Path) -> None:
+    cell, after, empty = shown(tmp_path, f"%%sigwindow\n{THREADS}", "len(threads)", "%%sigwindow --ready mask\n1 + 1")
+    assert cell == "<Trace of 13 threads born; they were never exposed.>"
+    assert after == "13"  # the cell ran in the notebook's own namespace
+    assert empty == "2\n<Trace in which no thread was born>"
+
+
+@pytest.mark.live
+def test_result_shows_itself_as_html(tmp_path: Path) -> None:
+    (cell,) = run(tmp_path, [f"%%sigwindow -o cell.arrows\n{THREADS}"])
+    html = "".join(cell["outputs"][-1]["data"]["text/html"])
+    assert "13 threads born" in html
+    assert "data:image/png;base64," in html
+    assert (tmp_path / "cell.arrows").exists()
+
+
+@pytest.mark.live
+def test_failing_cell_shows_its_error_and_the_trace(tmp_path: Path) -> None:
+    (cell,) = run(tmp_path, [f"%%sigwindow\n{THREADS}\nprint('before')\n_ = 1 / 0"], fails=True)
+    text = text_of(cell)
+    assert "before" in text
+    assert "ZeroDivisionError" in text
+    assert "<Trace of 13 threads born" in text
+    assert "the cell failed" in "".join(cell["outputs"][-1]["text"])
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):  # a notebook that is run as a whole stops here
+        run(tmp_path / "again", ["%%sigwindow\n_ = 1 / 0"])
+
+
+@pytest.mark.live
+def test_another_process_is_attached_to(tmp_path: Path, child: subprocess.Popen[str]) -> None:
+    (line,) = shown(tmp_path, f"%sigwindow attach {child.pid} --duration 1")
+    found = re.fullmatch(r"<Trace of (\d+) threads? born; (?:it was|they were) never exposed\.>", line)
+    assert found
+    assert 5 <= int(found[1]) <= 11
+    assert child.poll() is None
+
+
+@pytest.mark.live
+def test_a_command_is_run(tmp_path: Path, workloads: Path) -> None:
+    (line,) = shown(tmp_path, f"%sigwindow run -- {workloads / 'workers'} plain -n 11")
+    assert line == "<Trace of 11 threads born; they were never exposed.>"
+
+
+def test_files_are_read(tmp_path: Path) -> None:
+    trace = Path(__file__).parent.parent / "notebooks" / "traces" / "newosproc-broken.arrows"
+    first, other = shown(tmp_path, f"%sigwindow read {trace}", f"%sigwindow read --signals SIGINT {trace}")
+    assert first == "<Trace of 199 threads born, of them 193 critical, 6 exposed.>"
+    assert other == "<Trace of 199 threads born; they were never exposed.>"
+
+
+def test_wrong_use_is_told_without_a_traceback(tmp_path: Path) -> None:
+    wrong = {
+        "%%sigwindow --wrong\n1": "No such option",
+        "%%sigwindow 17\n1": "unexpected extra argument",
+        "%%sigwindow --ready sometimes\n1": "sometimes",
+        "%%sigwindow -o 'open\n1": "No closing quotation",
+        "%sigwindow": "Missing command",
+        "%sigwindow trace": "No such command",
+        "%sigwindow attach": "PIDS",
+        "%sigwindow attach pid": "not a valid integer",
+        "%sigwindow attach 999999999 --duration 1": "no process with PID 999999999",
+        "%sigwindow run": "ARGV",
+        "%sigwindow read nowhere.arrows": "nowhere.arrows",
+    }
+    usage = {"No such option", "unexpected extra argument", "Missing command", "No such command", "PIDS", "ARGV"}
+    for message, text in zip(wrong.values(), shown(tmp_path, *wrong), strict=True):
+        assert text.startswith("sigwindow: "), text
+        assert message in text
+        assert "Traceback" not in text
+        if message in usage:
+            assert "%sigwindow attach PID... [--duration SECONDS]" in text
+
+
+def test_without_rights_it_says_what_to_do(tmp_path: Path) -> None:
+    cell, line = shown(
+        tmp_path, "%%sigwindow\nran = True\n1", f"%sigwindow run -- {sys.executable} -c 1", launcher=WITHOUT_RIGHTS
+    )
+    for text in (cell, line):
+        assert text.startswith(f"sigwindow: {REFUSED}")
+        assert "run sigwindow as root (sudo)" in text
+        assert "Traceback" not in text
