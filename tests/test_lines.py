@@ -65,8 +65,9 @@ def read(data: bytes, stderr: str = "") -> tuple[lines.Reader, pd.DataFrame]:
 
 
 def analysis(data: bytes) -> Analysis:
-    windows = Windows()
-    for batch in lines.Reader(io.BytesIO(data)).batches():
+    reader = lines.Reader(io.BytesIO(data))
+    windows = Windows(system=reader.info["os"])
+    for batch in reader.batches():
         windows.feed(batch)
     return windows.result()
 
@@ -114,6 +115,28 @@ def test_the_bug_and_its_fix_in_freebsds_shape() -> None:
     born = table[table["kind"] == "born"].iloc[0]
     assert (born["mask"], born["mask_hi"]) == (FREEBSD_ALL["mask"], FREEBSD_ALL["mask_hi"])
     assert born["comm"] == "go"
+
+
+def test_freebsd_s_signals_have_their_own_names_and_numbers() -> None:
+    """INFO is 29 there, STOP 17, and the real-time signals begin at 65, in the second word."""
+    open_to = {"handled": PROF | 1 << 28 | 1 << 9, "handled_hi": 1 << 2}  # PROF INFO BUS, SIGRTMIN+2
+    found = analysis(
+        HEADER
+        + line(1000, "born", **(BORN | open_to), mask=1 << 28)
+        + line(1010, "deliver", mask=PROF, signal=67, disposition=2, sa_flags=SA_ONSTACK)
+        + line(1040, "altstack", mask=1 << 28, altstack=1)
+        + END
+    )
+    by_signal = found.by_signal.set_index("name")
+    assert by_signal["class"].to_dict() == {
+        "SIGBUS": "synchronous",
+        "SIGPROF": "async",
+        "SIGINFO": "async",
+        "SIGRTMIN+2": "async",
+    }
+    assert by_signal["exposure_ns"].to_dict() == {"SIGBUS": 40, "SIGPROF": 10, "SIGINFO": 30, "SIGRTMIN+2": 40}
+    assert by_signal["critical"].to_dict() == {"SIGBUS": 0, "SIGPROF": 0, "SIGINFO": 0, "SIGRTMIN+2": 1}
+    assert found.threads["verdict"].tolist() == ["critical"]
 
 
 def test_the_header_describes_the_trace() -> None:
