@@ -82,7 +82,7 @@ COLUMNS = (
     Column("onstack_hi", pa.uint64(), None, "signals 65 to 128 of onstack (FreeBSD)"),
     Column("signal", pa.uint8(), "u8", "signal number (generate, deliver, action)"),
     Column("disposition", pa.uint8(), "u8", "0 default, 1 ignore, 2 handler (deliver, action)"),
-    Column("sa_flags", pa.uint32(), "u32", "flags of the disposition (deliver, action)"),
+    Column("sa_flags", pa.uint32(), "u32", "flags of the disposition, numbered as on Linux (deliver, action)"),
     Column("peer", pa.int32(), "s32", "creator's tid (born), sender's tid (generate), caller's tid (exec)"),
     Column(
         "flags",

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.capture import Request, record
-from sigwindow.collector import strace
+from sigwindow.collector import strace, strace_calls
 from sigwindow.probes import signals as sig
 from sigwindow.probes import strace as tracer
 from sigwindow.probes.errors import InputError, UsageError
@@ -363,7 +363,7 @@ def test_any_mutation_of_real_logs(name: str, chance: random.Random) -> None:
 
 
 def test_a_line_without_end_costs_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strace, "_LONGEST_LINE_BYTES", 1 << 16)
+    monkeypatch.setattr(strace_calls, "_LONGEST_LINE_BYTES", 1 << 16)
     monkeypatch.setattr(strace, "_CHUNK_BYTES", 1 << 14)
     lines = b"7 1700000000.000000 brk(NULL) = 0x55\n" * 3000
     log = strace.Log(io.BytesIO(lines + b"x" * (1 << 20) + b"\n" + lines))
@@ -386,7 +386,7 @@ def test_speed(tmp_path: Path) -> None:
 def test_the_docs_name_the_options() -> None:
     docs = Path(__file__).parent.with_name("docs") / "strace.md"
     assert " ".join(tracer.OPTIONS).replace("?", "") in docs.read_text()
-    assert {*strace._AT_ONCE, *strace._FROM_START, *strace._AT_END} == set(tracer.CALLS)
+    assert {*strace_calls._AT_ONCE, *strace_calls._FROM_START, *strace_calls._AT_END} == set(tracer.CALLS)
 
 
 # ---- live -----------------------------------------------------------------------------------
