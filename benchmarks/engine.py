@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from sigwindow.collector import tracefile
 from sigwindow.probes import events
@@ -68,8 +69,6 @@ def write_trace(path: Path, threads: int) -> None:
             left = {name: column[ready:] for name, column in columns.items()}
             batch = {name: column[:ready] for name, column in columns.items()}
             names = np.where(batch["kind"] == events.CODE["born"], 1, 0)
-            import pyarrow as pa
-
             comm = pa.array(["", "worker"]).take(pa.array(names))
             writer.write(events.batch_of({**batch, "comm": comm}))
 
@@ -101,7 +100,7 @@ def main() -> None:
     sizes = [float(word) for word in sys.argv[1:]] or [1, 10, 100]
     print(f"{'events':>8} {'':10} {'s min':>7} {'median':>7} {'max':>7} {'GiB':>6}")
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "duckdb.py"
+        script = Path(folder) / "with_duckdb.py"
         script.write_text(DUCKDB)
         for millions in sizes:
             trace = Path(folder) / "trace.arrows"
