@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
-from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.errors import OrderError, UsageError
 
 from .lives import (
     CRITICAL,
@@ -168,6 +168,12 @@ class Store:
         yield from self._parts
 
 
+def _has_text(column: pa.Array) -> bool:
+    """Whether any of a column's strings is not empty; looks at the column's size only."""
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    return bool(offsets[0] != offsets[-1])
+
+
 def _strings(words: list[str] | tuple[str, ...], codes: Array) -> pd.Series:
     """`words[code]` for every code, without a Python object each."""
     taken = pa.array(words, pa.large_string()).take(pa.array(codes))
@@ -276,7 +282,7 @@ class Windows:
     def feed(self, batch: pa.RecordBatch) -> None:
         """Take in the next events, in any order within the batch.
 
-        Raises InputError for an event earlier than the last one of an earlier batch.
+        Raises OrderError for an event earlier than the last one of an earlier batch.
         """
         if batch.num_rows == 0:
             return
@@ -285,7 +291,7 @@ class Windows:
             batch = batch.take(pa.array(np.argsort(time_ns, kind="stable")))
             time_ns = batch.column("time_ns").to_numpy()
         if self._events and time_ns[0] < self._end_ns:
-            raise InputError(f"events are out of order: one at {time_ns[0]} ns follows one at {self._end_ns} ns")
+            raise OrderError(f"events are out of order: one at {time_ns[0]} ns follows one at {self._end_ns} ns")
         if not self._events:
             self._start_ns = int(time_ns[0])
         self._end_ns = int(time_ns[-1])
@@ -337,8 +343,9 @@ class Windows:
         named = _SAYS_COMM[kind]
         comm[named] = self._comms.encode(batch.column("comm").filter(pa.array(named)))
         stack = np.zeros(len(kind), np.int32)
-        born = kind == _CODE["born"]
-        stack[born] = self._stacks.encode(batch.column("stack").filter(pa.array(born)))
+        if _has_text(batch.column("stack")):
+            born = kind == _CODE["born"]
+            stack[born] = self._stacks.encode(batch.column("stack").filter(pa.array(born)))
         return Columns(kind=kind, comm=comm, stack=stack, **given)
 
 

@@ -15,9 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sigwindow.probes import events
@@ -184,24 +182,15 @@ class Reader:
                 yield batch
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events, batch by batch, in the order of time from batch to batch.
+        """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.
 
-        Our own collector writes them so. A file from elsewhere that is not in order is read whole and sorted.
+        Within a batch they may be in any order.
         """
-        if self._in_order():
-            yield from self._stored(events.SCHEMA.names)
-        else:
-            yield events.merged(list(self._stored(events.SCHEMA.names)))
+        return self._stored(events.SCHEMA.names)
 
-    def _in_order(self) -> bool:
-        last_ns = np.iinfo(np.int64).min
-        for batch in self._stored(["time_ns"]):
-            if batch.num_rows:
-                span = pc.min_max(batch.column("time_ns"))
-                if span["min"].as_py() < last_ns:
-                    return False
-                last_ns = span["max"].as_py()
-        return True
+    def in_order(self) -> pa.RecordBatch:
+        """All events, for a file from elsewhere that is not in the order of time: read whole, and sorted."""
+        return events.merged(list(self.batches()))
 
 
 def _text(raw: bytes) -> str:

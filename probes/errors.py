@@ -31,3 +31,7 @@ class InputError(SigwindowError):
     """A trace can't be read, is not a trace, or lost too much to be trusted."""
 
     exit_code = 4
+
+
+class OrderError(InputError):
+    """Events came in another order than that of time."""

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from sigwindow.analysis.totals import Totals, merged
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.collector import tracefile
-from sigwindow.probes.errors import InputError, SigwindowError, UsageError
+from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError
 from sigwindow.probes.events import printable
 
 TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
@@ -62,10 +62,14 @@ def read(
     """
     reader = tracefile.Reader(name)
     windows = Windows(signals, reader.info.get("os", ""))
-    for batch in _ahead(reader.batches()):
-        windows.feed(batch)
-        if progress:
-            progress(reader.bytes_read, reader.bytes)
+    try:
+        for batch in _ahead(reader.batches()):
+            windows.feed(batch)
+            if progress:
+                progress(reader.bytes_read, reader.bytes)
+    except OrderError:
+        windows = Windows(signals, reader.info.get("os", ""))
+        windows.feed(reader.in_order())
     return windows, reader.info
 
 

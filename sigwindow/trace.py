@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from markupsafe import Markup
 
 from sigwindow import offline
@@ -81,9 +80,8 @@ class Trace:
         >>> read("notebooks/traces/newosproc-fixed.arrows").events["kind"].iloc[0]
         'snapshot'
         """
-        batches = [batch for source in self.sources for batch in tracefile.Reader(source).batches()]
-        table: pd.DataFrame = pa.Table.from_batches(batches).to_pandas()
-        return table
+        tables: list[pd.DataFrame] = [tracefile.Reader(source).in_order().to_pandas() for source in self.sources]
+        return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
 
     @cached_property
     def analysis(self) -> Analysis:
