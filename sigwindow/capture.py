@@ -209,7 +209,8 @@ def record(request: Request) -> Capture:
         ):
             for batch in session:
                 if not begun:
-                    print(f"{BEGUN} {len(pids) or 'all'} processes", file=sys.stderr, flush=True)
+                    which = f"process {pids[0]}" if len(pids) == 1 else f"{len(pids) or 'all'} processes"
+                    print(f"{BEGUN} {which}", file=sys.stderr, flush=True)
                     begun = True
                 if writer:
                     writer.write(batch)
