@@ -195,6 +195,7 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
     """Record, report to the stream `to`, and return the command's status and the gate's exit code."""
     from sigwindow import capture, render
 
+    gates = _gates(options)
     captured = capture.record(request)
     if captured.status is not None:
         how = (
@@ -203,16 +204,14 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
             else f"was ended by signal {captured.status - 128}"
         )
         render.console(to).print(f"[sigwindow] {request.argv[0]} {how}", style="dim")
-    gate = _report(captured.analysis, captured.info, options, to)
-    return captured.status, gate
+    return captured.status, _report(captured.analysis, captured.info, gates, options, to)
 
 
-def _report(analysis: Analysis, info: dict[str, str], options: dict[str, Any], to: Any) -> int:
+def _report(analysis: Analysis, info: dict[str, str], gates: Gates, options: dict[str, Any], to: Any) -> int:
     """Print the summary, write it as JSON where asked, and answer for the gates."""
     from sigwindow import render
     from sigwindow.analysis import summary as summaries
 
-    gates = _gates(options)
     summary = summaries.summarise(analysis.totals, info)
     render.console(to).print(render.summary(summary, analysis.totals.worst))
     _write(options["json_file"], summaries.to_json(summary), options["force"])
@@ -229,8 +228,13 @@ def _write(path: Path | None, text: str, force: bool) -> None:
 
 
 def _gates(options: dict[str, Any]) -> Gates:
+    """The gates that the options ask for; raises UsageError for what is wrong with them or with their files."""
     from sigwindow import gates
+    from sigwindow.probes.errors import UsageError
 
+    for file in (options["json_file"], options["junit"]):  # told now, not when the work is done
+        if file and str(file) != "-" and file.exists() and not options["force"]:
+            raise UsageError(f"{file} exists: choose another name, or overwrite it with --force")
     longest = options["max_exposure"]
     if options["junit"] and not (options["fail_on"] or longest):
         raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
@@ -488,7 +492,8 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
     from sigwindow.collector import importing, tracefile
     from sigwindow.probes.events import printable
 
-    policy_of(options["ready"])  # a wrong policy is told before the work
+    gates = _gates(options)
+    policy_of(options["ready"])  # what is wrong is told before the work
     with importing.opened(file, messages) as recording, render.progress() as bar:
         windows = Windows(options["signals"], recording.info.get("os", ""))
         task = bar.add_task("import", total=recording.size_bytes)
@@ -499,4 +504,4 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
                 bar.update(task, completed=recording.read_bytes)
     for note in recording.notes:
         click.echo(f"[sigwindow] {printable(note)}", err=True)
-    return _report(windows.result(options["ready"]), recording.info, options, sys.stdout)
+    return _report(windows.result(options["ready"]), recording.info, gates, options, sys.stdout)

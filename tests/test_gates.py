@@ -267,3 +267,17 @@ def test_gates_that_make_no_sense_are_usage_errors(sigwindow: Run, write: Write,
     assert done.code == 2
     assert options[0] in done.err
     assert not Path("never-written.xml").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--json", "there"], ["--fail-on", "hit", "--junit", "there"], ["--max-exposure", "long"]]
+)
+def test_what_is_wrong_is_told_before_anything_is_run(sigwindow: Run, tmp_path: Path, wrong: list[str]) -> None:
+    there, marker = tmp_path / "there", tmp_path / "marker"
+    there.write_text("an old file")
+    words = [str(there) if word == "there" else word for word in wrong]
+    done = sigwindow("run", *words, "--", "touch", marker)
+    assert done.code == 2
+    assert "exists" in done.err or "bad duration" in done.err
+    assert not marker.exists()
+    assert there.read_text() == "an old file"
