@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commandline import Run, runner
 from live import require_live
 
 
@@ -15,6 +16,12 @@ def workloads() -> Path:
     source = Path(__file__).with_name("workloads")
     subprocess.run(["make", "-s", "-C", source], check=True)
     return source / "build"
+
+
+@pytest.fixture
+def sigwindow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line in this process."""
+    return runner(monkeypatch, capsys)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,12 +9,11 @@ import csv
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -22,11 +21,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commandline import Run
 from dask.distributed import Client, LocalCluster
 from reference import BLOCK_ALL, Row, batch
 
 from sigwindow import offline
-from sigwindow.__main__ import main
 from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD
 from sigwindow.probes.signals import number, word_of
@@ -36,28 +35,10 @@ HANDLED = word_of([number("PROF")])
 VERDICTS = ("masked", "exposed", "hit", "critical", "unhandled")
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def sigwindow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process."""
-    monkeypatch.setenv("COLUMNS", "400")  # no line is broken
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sigwindow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, *capsys.readouterr())
-
-    return run
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is broken."""
+    monkeypatch.setenv("COLUMNS", "400")
 
 
 def write(path: Path, seed: int, births: int = 101, lost: int = 0) -> Path:

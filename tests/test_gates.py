@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
+from commandline import Run
 from reference import BLOCK_ALL, Row, batch
 
-from sigwindow.__main__ import main
 from sigwindow.collector import tracefile
 from sigwindow.gates import parse_duration
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
@@ -23,29 +21,6 @@ END = Row(10**9, "mark", comm="end")
 LOST = Row(999_000_000, "lost", mask=1, flags=7)
 GATES = [["--fail-on", gate] for gate in ("exposed", "hit", "critical", "lossy")]
 GATES += [["--max-exposure", "1s"], ["--fail-on", "hit", "--max-exposure", "1s"]]
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def sigwindow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process."""
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sigwindow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def threads(verdict: str, count: int = 1, first_ns: int = 1_000_000) -> list[Row]:

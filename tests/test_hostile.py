@@ -9,19 +9,17 @@ import pty
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from io import StringIO
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from commandline import Run
 from reference import Row, batch
 
-from sigwindow.__main__ import main
 from sigwindow.probes import events
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER, printable
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
@@ -61,29 +59,6 @@ TEXTS = (
 METADATA = ("tool", "backend", "os", "kernel", "arch", "host", "boot_id", "clock_to_wall_ns", "command", "options")
 FORMULA = "=+-@\t\r\n"
 SGR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def sigwindow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command line in this process."""
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sigwindow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def rows() -> list[Row]:
