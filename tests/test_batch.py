@@ -302,7 +302,7 @@ def fifty(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def cluster() -> Iterator[Client]:
     """A cluster of two worker processes."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client
