@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -135,10 +134,4 @@ class Session:
             yield self._probes.drain()  # empty ones too: they are the clock of whoever writes or draws
         if self._command:
             self._command.poll()
-        yield events.batch_of(
-            {
-                "time_ns": np.array([self._probes.watermark_ns]),
-                "kind": np.array([events.CODE["mark"]]),
-                "comm": pa.array([events.TRACE_END]),
-            }
-        )
+        yield events.end_of_trace(self._probes.watermark_ns)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -133,7 +132,7 @@ class Log:
             queue.put(lines.close(), lines.root, last=True)
         self._replay.close()
         if self._detached or not self._replay.living:
-            yield from (self._replay.take(), _end_of_trace(self._replay.now_ns))
+            yield from (self._replay.take(), events.end_of_trace(self._replay.now_ns))
         else:
             yield self._replay.take()
 
@@ -197,16 +196,6 @@ class Log:
             f"the clock was set back {replay.steps_back} times while the log was made": replay.steps_back,
         }
         return [sentence for sentence, true in said.items() if true]
-
-
-def _end_of_trace(time_ns: int) -> pa.RecordBatch:
-    return events.batch_of(
-        {
-            "time_ns": np.array([time_ns]),
-            "kind": np.array([_CODE["mark"]]),
-            "comm": pa.array([events.TRACE_END]),
-        }
-    )
 
 
 class Live:
@@ -277,7 +266,7 @@ class Live:
             self._queue.put(lines.close(), lines.root, last=True)
             self._replay.close()
             yield self._taken()
-            yield _end_of_trace(max(time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._replay.now_ns))
+            yield events.end_of_trace(max(time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._replay.now_ns))
             if not self._pids:
                 self.status = next(iter(self._replay.watched.values()), None)
         finally:

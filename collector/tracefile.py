@@ -45,6 +45,16 @@ def describe(**details: str) -> dict[str, str]:
     }
 
 
+def _exists(path: Path) -> UsageError:
+    return UsageError(f"{path} exists: choose another name, or overwrite it with --force")
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise UsageError where `create` would, so that it is told before work and not after it."""
+    if path.exists() and not force:
+        raise _exists(path)
+
+
 def create(path: Path, *, force: bool) -> BinaryIO:
     """A new file, unbuffered, that belongs to the user who asked for it, also under sudo.
 
@@ -55,7 +65,7 @@ def create(path: Path, *, force: bool) -> BinaryIO:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
-        raise UsageError(f"{path} exists: choose another name, or overwrite it with --force") from None
+        raise _exists(path) from None
     except OSError as error:
         raise UsageError(f"can't write {path}: {error.strerror}") from None
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:

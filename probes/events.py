@@ -200,6 +200,17 @@ def batch_of_records(records: np.ndarray, stacks: pa.Array | None = None) -> pa.
     return batch_of(columns)
 
 
+def end_of_trace(time_ns: int) -> pa.RecordBatch:
+    """The tracer's own last event: that it closed the trace itself."""
+    return batch_of(
+        {
+            "time_ns": np.array([time_ns]),
+            "kind": np.array([CODE["mark"]]),
+            "comm": pa.array([TRACE_END]),
+        }
+    )
+
+
 def merged(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     """Several batches as one, in order of time; events of equal time keep their order."""
     table = pa.Table.from_batches(batches, SCHEMA)

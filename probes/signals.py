@@ -96,7 +96,6 @@ FREEBSD = Numbering(
 LINUX_NAMES = LINUX.standard
 SYNCHRONOUS_NAMES = frozenset({"ILL", "TRAP", "EMT", "BUS", "FPE", "SEGV", "SYS"})
 UNBLOCKABLE = LINUX.unblockable
-KEPT_BACK = LINUX.kept_back
 
 
 def numbering(system: str) -> Numbering:

@@ -230,11 +230,11 @@ def _write(path: Path | None, text: str, force: bool) -> None:
 def _gates(options: dict[str, Any]) -> Gates:
     """The gates that the options ask for; raises UsageError for what is wrong with them or with their files."""
     from sigwindow import gates
-    from sigwindow.probes.errors import UsageError
+    from sigwindow.collector import tracefile
 
     for file in (options["json_file"], options["junit"]):  # told now, not when the work is done
-        if file and str(file) != "-" and file.exists() and not options["force"]:
-            raise UsageError(f"{file} exists: choose another name, or overwrite it with --force")
+        if file and str(file) != "-":
+            tracefile.refuse_existing(file, force=options["force"])
     longest = options["max_exposure"]
     if options["junit"] and not (options["fail_on"] or longest):
         raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
@@ -334,7 +334,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
 
     told = [summaries.summarise(one.totals, one.info or {}) for one in readable if one.totals]
     everything, common = offline.total(found, **judging)
-    summary = told[0] if len(names) == 1 and told else summaries.summarise(everything, common)
+    summary = summaries.summarise(everything, common)
     as_json = summaries.to_json(summary)
     if len(names) > 1:
         files = [{"file": one.name, **summary} for one, summary in zip(readable, told, strict=True)]
@@ -351,8 +351,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
             console = render.console(file)
             if len(names) > 1:
                 console.print(render.batch([one.name for one in readable], told, summary, console.width), "")
-            worst = (readable[0].totals if len(names) == 1 else None) or everything
-            console.print(render.summary(summary, worst.worst))
+            console.print(render.summary(summary, everything.worst))
             for table in extra:
                 console.print("", table)
     outcomes = [outcome for one in readable if one.totals for outcome in gates.judge(one.name, one.totals)]

@@ -147,7 +147,9 @@ def measure_with_dask(
 
 
 def total(found: Sequence[Measured], ready: str, signals: str) -> tuple[Totals, dict[str, str]]:
-    """The totals of all files that could be read, and what they all say of themselves alike."""
+    """The totals of all files that could be read, and what they all say of themselves alike; of one file its own."""
+    if len(found) == 1 and found[0].totals:
+        return found[0].totals, found[0].info or {}
     told = [set(one.info.items()) for one in found if one.info]
     common = dict(set.intersection(*told)) if told else {}
     return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)]), common

@@ -171,7 +171,7 @@ class Trace:
         from sigwindow.analysis.report import report
 
         parts = (
-            [self.under()]
+            [self]
             if len(self.sources) == 1
             else [Trace([s], ready=self.ready, signals=self.signals) for s in self.sources]
         )

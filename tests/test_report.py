@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import batch
 
 from sigwindow.analysis.report import FIGURES, advice, report, sentence
 from sigwindow.analysis.risk import risk
@@ -56,17 +57,9 @@ def deliver(time_ns: int, sa_flags: int, signal: int = PROF) -> dict[str, Any]:
 
 
 def analysis(*rows: dict[str, Any], ready: str = "auto", signals: str = "async") -> Analysis:
-    columns: dict[str, np.ndarray | pa.Array] = {}
-    for name, arrow in zip(events.SCHEMA.names, events.SCHEMA.types, strict=True):
-        if name == "kind":
-            columns[name] = np.array([events.CODE[row[name]] for row in rows], np.uint8)
-        elif arrow == pa.string():
-            columns[name] = pa.array([row.get(name, "") for row in rows], arrow)
-        else:
-            columns[name] = np.array([row.get(name, 0) for row in rows], arrow.to_pandas_dtype())
     windows = Windows(signals)
     if rows:
-        windows.feed(events.batch_of(columns))
+        windows.feed(batch(*rows))
     return windows.result(ready)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
+from rows import batch
 
 from sigwindow.analysis.summary import summarise, to_json
 from sigwindow.analysis.windows import Analysis, Windows
@@ -31,19 +30,6 @@ def event(time_ns: int, kind: str, **columns: Any) -> dict[str, Any]:
 def born(time_ns: int, mask: int = 0, handled: int = word_of([PROF]), **columns: Any) -> dict[str, Any]:
     """A birth by pthread_create from the first thread, with a handler for SIGPROF."""
     return event(time_ns, "born", mask=mask, handled=handled, peer=100, flags=events.CLONE_THREAD, **columns)
-
-
-def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
-    """Events as a batch of the event table."""
-    columns: dict[str, np.ndarray | pa.Array] = {}
-    for name, arrow in zip(events.SCHEMA.names, events.SCHEMA.types, strict=True):
-        if name == "kind":
-            columns[name] = np.array([events.CODE[row[name]] for row in rows], np.uint8)
-        elif arrow == pa.string():
-            columns[name] = pa.array([row.get(name, "") for row in rows], arrow)
-        else:
-            columns[name] = np.array([row.get(name, 0) for row in rows], arrow.to_pandas_dtype())
-    return events.batch_of(columns)
 
 
 def analysis(*rows: dict[str, Any], ready: str = "auto", signals: str = "async") -> Analysis:
