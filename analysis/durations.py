@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 _EXACT_VALUES = 1 << 20  # distinct values kept as they are
-_WAITING_VALUES = 1 << 22  # sorted together, which is cheaper than one by one
+_WAITING_VALUES = 1 << 22  # counted together, which is cheaper than part by part
 _SIGNIFICANT_BITS = 12  # of values beyond that many
 RELATIVE_ERROR = 2.0**-_SIGNIFICANT_BITS
 
@@ -77,21 +79,27 @@ class Durations:
     def _gather(self) -> None:
         """Count what waits."""
         if self._waiting:
-            values, counts = np.unique(np.concatenate(self._waiting), return_counts=True)
+            values, counts = counted(np.concatenate(self._waiting))
             self._waiting, self._waiting_values = [], 0
             self._include(values, counts)
 
     def _include(self, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
-        if len(self._values):
-            values, counts = np.concatenate([self._values, values]), np.concatenate([self._counts, counts])
-            values, counts = _counted(values, counts)
+        values, counts = _added_up(np.append(self._values, values), np.append(self._counts, counts))
         self._rounded |= len(values) > _EXACT_VALUES
         if self._rounded:
-            values, counts = _counted(_round(values), counts)
+            values, counts = _added_up(_round(values), counts)
         self._values, self._counts = values, counts
 
 
-def _counted(values: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def counted(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Distinct integers, ascending, and how often each occurs. By hashing: few of many are distinct."""
+    found = pc.value_counts(pa.array(values))
+    distinct, counts = (found.field(name).to_numpy() for name in ("values", "counts"))
+    order = np.argsort(distinct)
+    return distinct[order], counts[order]
+
+
+def _added_up(values: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Distinct values, ascending, with their counts added up."""
     if not len(values):
         return values, counts

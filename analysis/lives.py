@@ -14,7 +14,8 @@ thread's exit was lost, its last own event is the last that is known of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple, TypeVar
 
 import numba
@@ -59,7 +60,7 @@ _GOLDEN = np.uint64(0x9E37_79B9_7F4A_7C15)  # 2**64 / phi: Fibonacci hashing (Kn
 _LOOK_BACK = 64  # how far a list is searched for something to merge with; beyond, lists only grow
 _FIRST_ROOM = 64  # records in a new pool
 _PART_LIVES = 1 << 16  # large enough for numpy to ask for huge pages
-_STEP_ROWS = 1 << 14  # events between two looks at the room in the pools
+_STEP_ROWS = 1 << 14  # events between two looks at the room for what any event may add
 _LAST_STEPS = 4  # of the thread's last settings up to three may be teardown
 
 PROCESS = np.dtype(
@@ -204,6 +205,7 @@ class State(NamedTuple):
 
 _THREADS, _SEGMENTS, _SIGNALS, _PROCESSES, _SUMS, _LIVES, _HITS, _TIDS, _BIRTHS = range(9)
 _TALLIES = 9
+_PER_PART = [_LIVES, _TALLIES, _HITS]
 _FREE_THREAD, _FREE_SEGMENT, _FREE_SIGNAL = range(10, 13)
 _USED_FIELDS = 13
 _IS_MASK, _HAS_STACK, _BLOCKS = 1, 2, 4
@@ -787,7 +789,31 @@ def _can_end(
 
 
 @_jit
-def _advance(state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any) -> int:
+def _can_go_on(
+    used: Array,
+    threads: Array,
+    segments: Array,
+    signals: Array,
+    processes: Array,
+    by_tid: Array,
+    by_pid: Array,
+    rows: int,
+) -> bool:
+    """Whether there is room for what so many events may each add by themselves (`Lives._make_room`)."""
+    return (
+        used[_THREADS] + rows <= len(threads)
+        and used[_SEGMENTS] + rows <= len(segments)
+        and used[_SIGNALS] + rows <= len(signals)
+        and used[_PROCESSES] + rows <= len(processes)
+        and 2 * (used[_TIDS] + rows) <= len(by_tid)
+        and 2 * (used[_PROCESSES] + rows) <= len(by_pid)
+    )
+
+
+@_jit
+def _advance(
+    state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any, step_rows: int
+) -> int:
     """Take in the events from number `start` on. Returns how far it got: to the end, or to where a pool is full."""
     # Taken apart here, once: Numba counts references at every look into a tuple.
     used, threads, ready, segments, signals = state.used, state.threads, state.ready, state.segments, state.signals
@@ -801,7 +827,12 @@ def _advance(state: State, columns: Columns, start: int, seq_base: int, consider
     )
     times, kinds, pids, tids, masks, stacks, handled_sets, numbers = columns[:8]
     dispositions, sa_flags, peers, all_flags, comms, creators_stacks = columns[8:]
+    step_end = start
     for i in range(start, len(times)):
+        if i == step_end:
+            if not _can_go_on(used, threads, segments, signals, processes, by_tid, by_pid, step_rows):
+                return i
+            step_end += step_rows
         kind, pid, tid = kinds[i], pids[i], tids[i]
         if _SAYS_NOTHING[kind] or (kind == _MARK and pid == 0):
             continue
@@ -949,9 +980,27 @@ class Part(NamedTuple):
         """How much memory it takes."""
         return sum(array.nbytes for array in self)
 
+    def copied(self) -> Part:
+        """A copy."""
+        return Part(*(array.copy() for array in self))
+
     def take(self, index: Array) -> Part:
-        """Some of the lives."""
-        return Part(self.lives[index], self.spans[:, :, index], self.sets[:, :, index], self.tallies)
+        """Some of the lives, with their tallies only."""
+        lives = self.lives[index]
+        having = np.flatnonzero(lives["tally"] >= 0)
+        tallies = self.tallies[lives["tally"][having]]
+        lives["tally"][having] = np.arange(len(having))
+        return Part(lives, self.spans[:, :, index], self.sets[:, :, index], tallies)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Parts, at least one, as one."""
+    lives = np.concatenate([part.lives for part in parts])
+    before = np.cumsum([0, *(len(part.tallies) for part in parts[:-1])])  # tallies of earlier parts
+    moved = lives["tally"] + np.repeat(before, [len(part.lives) for part in parts])
+    lives["tally"] = np.where(lives["tally"] >= 0, moved, -1)
+    spans, sets = (np.concatenate(arrays, axis=2) for arrays in zip(*((p.spans, p.sets) for p in parts), strict=True))
+    return Part(lives, spans, sets, np.concatenate([part.tallies for part in parts]))
 
 
 def _room_for_lives(lives: int) -> dict[str, Array]:
@@ -1002,7 +1051,7 @@ class Lives:
         )
         # The first call compiles, or loads what was compiled: not while events wait.
         none = Columns(*(_read_only(np.empty(0, dtype)) for dtype in _COLUMN_TYPES))
-        _advance(self._state, none, 0, 0, self._considered, self._kept_back)
+        _advance(self._state, none, 0, 0, self._considered, self._kept_back, _STEP_ROWS)
         self._seq = 0
         self._parts: list[Part] = []
         self._hits: list[Array] = []
@@ -1010,15 +1059,10 @@ class Lives:
     def feed(self, columns: Columns) -> None:
         """Take in events in the order of time. The arrays are made read-only."""
         columns = Columns(*(_read_only(column) for column in columns))
-        rows, done = len(columns.time_ns), 0
-        while done < rows:
-            upto = min(done + _STEP_ROWS, rows)
-            self._make_room(upto - done)
-            part = Columns(*(column[:upto] for column in columns))
-            while (reached := _advance(self._state, part, done, self._seq, self._considered, self._kept_back)) < upto:
+        rows, done, how = len(columns.time_ns), 0, (self._considered, self._kept_back, _STEP_ROWS)
+        while (done := _advance(self._state, columns, done, self._seq, *how)) < rows:
+            if not self._make_room():
                 self._make_way()
-                done = reached
-            done = upto
         self._seq += rows
 
     def taken(self) -> tuple[list[Part], Array]:
@@ -1032,12 +1076,24 @@ class Lives:
 
         Every life that was not taken yet is in its parts, of which there is at least one.
         """
-        ended = Lives(int(self._considered), int(self._kept_back))
-        fixed = ("signals", "processes", "by_tid", "by_pid", "counts", "step_masks", "step_kinds")
-        copies = {name: values.copy() for name, values in self._state._asdict().items() if name not in fixed}
-        ended._state = self._state._replace(**copies)
-        done, living = 0, int(self._state.used[_THREADS])
-        while (done := _end_all(ended._state, done, end_ns, self._considered)) < living:
+        ended, state = copy(self), self._state
+        finished, hits = self._finished()
+        ended._parts, ended._hits = [*self._parts, finished.copied()], [*self._hits, hits.copy()]
+        threads, segments = int(state.used[_THREADS]), int(state.used[_SEGMENTS])
+        ended._state = state._replace(
+            used=state.used.copy(),
+            threads=state.threads[:threads].copy(),
+            ready=state.ready[:threads].copy(),
+            segments=state.segments[:segments].copy(),
+            sums=state.sums.copy(),
+            by_set=state.by_set.copy(),
+            **_room_for_lives(threads),
+            tallies=np.zeros_like(state.tallies),
+            hits=np.zeros_like(state.hits),
+        )
+        ended._state.used[_PER_PART] = 0
+        done = 0
+        while (done := _end_all(ended._state, done, end_ns, self._considered)) < threads:
             ended._make_way()
         ended._put_aside()
         return ended
@@ -1057,39 +1113,42 @@ class Lives:
         """How many signals were sent, held back by a mask, and taken by handlers: (256, 3) by signal number."""
         return self._state.counts
 
+    def _finished(self) -> tuple[Part, Array]:
+        """The lives that ended and are in no part yet, and their hits: views of the pools."""
+        state = self._state
+        lives, tallies, hits = state.used[_PER_PART].tolist()
+        part = Part(state.lives[:lives], state.spans[:, :, :lives], state.sets[:, :, :lives], state.tallies[:tallies])
+        return part, state.hits[:hits]
+
     def _put_aside(self) -> None:
         """Make a part of the lives that ended, and begin with empty pools."""
-        state = self._state
-        lives, tallies, hits = (int(state.used[count]) for count in (_LIVES, _TALLIES, _HITS))
-        if lives == len(state.lives):
-            part = Part(state.lives, state.spans, state.sets, state.tallies[:tallies].copy())
-            self._state = state._replace(**_room_for_lives(lives))
+        part, hits = self._finished()
+        room = len(self._state.lives)
+        if len(part.lives) < room:
+            part = part.copied()
         else:
-            part = Part(
-                state.lives[:lives].copy(),
-                state.spans[:, :, :lives].copy(),
-                state.sets[:, :, :lives].copy(),
-                state.tallies[:tallies].copy(),
-            )
+            part = part._replace(tallies=part.tallies.copy())
+            self._state = self._state._replace(**_room_for_lives(room))
         self._parts.append(part)
-        self._hits.append(state.hits[:hits].copy())
-        state.used[[_LIVES, _TALLIES, _HITS]] = 0
+        self._hits.append(hits.copy())
+        self._state.used[_PER_PART] = 0
 
-    def _make_room(self, rows: int) -> None:
-        """Make room for what every event may add by itself: a process, a thread, segments, a signal."""
+    def _make_room(self) -> bool:
+        """Make room for what every event of a step may add by itself. Returns whether there was too little."""
         state, used = self._state, self._state.used.tolist()
-        threads = used[_THREADS] + rows
+        threads, processes = used[_THREADS] + _STEP_ROWS, used[_PROCESSES] + _STEP_ROWS
         self._state = state._replace(
             threads=_grown(state.threads, threads),
             ready=_grown(state.ready, threads),
             step_masks=_grown(state.step_masks, threads),
             step_kinds=_grown(state.step_kinds, threads),
-            segments=_grown(state.segments, used[_SEGMENTS] + rows),
-            signals=_grown(state.signals, used[_SIGNALS] + rows),
-            processes=_grown(state.processes, used[_PROCESSES] + rows),
-            by_tid=_roomy(state.by_tid, used[_TIDS] + rows),
-            by_pid=_roomy(state.by_pid, used[_PROCESSES] + rows),
+            segments=_grown(state.segments, used[_SEGMENTS] + _STEP_ROWS),
+            signals=_grown(state.signals, used[_SIGNALS] + _STEP_ROWS),
+            processes=_grown(state.processes, processes),
+            by_tid=_roomy(state.by_tid, used[_TIDS] + _STEP_ROWS),
+            by_pid=_roomy(state.by_pid, processes),
         )
+        return any(now is not before for now, before in zip(self._state, state, strict=True))
 
     def _make_way(self) -> None:
         """Go on where the lives' pools are full, or one event touches more threads than there is room for."""

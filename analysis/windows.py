@@ -23,6 +23,7 @@ from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import OrderError, UsageError
 
+from .durations import counted
 from .lives import (
     CRITICAL,
     DEFERRED,
@@ -36,6 +37,7 @@ from .lives import (
     Columns,
     Lives,
     Part,
+    joined,
 )
 from .totals import BY_SIGNAL, VERDICTS, WORST, Totals, merged
 
@@ -241,8 +243,8 @@ class Judged:
             begun = np.searchsorted(losses[0], judged_until_ns, side="right")
             self.uncertain = begun > np.searchsorted(losses[1], lives["born_ns"], side="left")
 
-    def worst(self, count: int) -> Array:
-        """Places of the `count` most exposed lives: by critical hits, hits, exposure, and the earlier birth."""
+    def worst(self, count: int) -> Part:
+        """The `count` most exposed lives: by critical hits, hits, exposure, and the earlier birth."""
         bad = np.flatnonzero(self.verdict >= VERDICTS.index("exposed"))
         hit = bad[self.hits[bad] > 0]
         if len(hit) >= count:
@@ -254,7 +256,7 @@ class Judged:
         lives = self.lives[bad]
         birth = (lives["tid"], lives["pid"], lives["born_ns"])
         order = np.lexsort((*birth, -self.exposure_ns[bad], -self.hits[bad], -self.critical[bad]))
-        return bad[order[:count]]
+        return self.part.take(bad[order[:count]])
 
 
 class Windows:
@@ -477,6 +479,7 @@ class _Answer:
         nameless: Counter[tuple[int, int]] = Counter()  # threads by process and name, where the first thread has none
         exposed_to = np.zeros(65, np.int64)
         handled = np.bitwise_or.reduce(_bit(self._hits["signal"]))
+        worst = []  # of every part, as parts
         for part in self._parts():
             process = part.lives["process"]
             place = process * len(VERDICTS) + part.verdict
@@ -487,23 +490,20 @@ class _Answer:
             total.setup.add(part.setup_ns[part.ready])
             total.exposure.add(part.exposure_ns[part.ready & (part.exposure_ns > 0)])
             handled |= np.bitwise_or.reduce(part.handled)
-            sets, threads = np.unique(part.exposed, return_counts=True)
+            sets, threads = counted(part.exposed)
             for signal in sig.members(int(np.bitwise_or.reduce(sets))):
                 exposed_to[signal] += threads[sets & _bit(signal) != 0].sum()
             without = np.flatnonzero(self._processes["comm"][process] <= 0)
-            names, threads = np.unique(
-                process[without].astype(np.int64) << 32 | part.lives["comm"][without], return_counts=True
-            )
+            names, threads = counted(process[without].astype(np.int64) << 32 | part.lives["comm"][without])
             nameless.update(
                 {divmod(name, 1 << 32): n for name, n in zip(names.tolist(), threads.tolist(), strict=True)}
             )
-            worst = part.worst(WORST)
-            if len(worst):
-                total.keep_worst(self._table(self._judged(part.part.take(worst))))
+            worst.append(part.worst(WORST))
         counts = verdicts.sum(axis=0).tolist()
         total.verdicts.update(dict(zip(VERDICTS, counts, strict=True)))
         total.by_signal = self._by_signal(int(handled), exposed_to)
         total.by_process = self._by_process(verdicts, exposure_ns, nameless)
+        total.keep_worst(self._table(self._judged(self._judged(joined(worst)).worst(WORST))))
         return total
 
     def _by_signal(self, handled: int, exposed_to: Array) -> pd.DataFrame:
