@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
 from sigwindow.cli import cli
 from sigwindow.probes.errors import SigwindowError
 
+_GC_THRESHOLD = 200_000  # imports make many objects and no garbage
+
 
 def main() -> None:
+    """Be the process of the command line."""
+    gc.set_threshold(_GC_THRESHOLD)
+    code = run(sys.argv[1:])
+    gc.freeze()  # else the interpreter looks through all objects before it ends
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
     """Run the command line; every error that we raise on purpose ends here, as one message and its exit code."""
     try:
-        code = cli.main(prog_name="sigwindow", standalone_mode=False)
+        code = cli.main(list(arguments), prog_name="sigwindow", standalone_mode=False)
     except SigwindowError as error:
         click.echo(f"sigwindow: {error}", err=True)
         code = error.exit_code
@@ -26,7 +38,7 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has seen enough; nothing more may be written, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

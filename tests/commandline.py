@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from sigwindow.__main__ import main
+from sigwindow import __main__ as process
 
 
 class Done(NamedTuple):
@@ -22,14 +21,10 @@ class Done(NamedTuple):
 Run = Callable[..., Done]
 
 
-def runner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def runner(capsys: pytest.CaptureFixture[str]) -> Run:
     """Something that runs `sigwindow` with the given arguments."""
 
     def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["sigwindow", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Done(ended.value.code, *capsys.readouterr())
+        return Done(process.run([str(argument) for argument in arguments]), *capsys.readouterr())
 
     return run

@@ -19,9 +19,9 @@ def workloads() -> Path:
 
 
 @pytest.fixture
-def sigwindow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def sigwindow(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command line in this process."""
-    return runner(monkeypatch, capsys)
+    return runner(capsys)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
