@@ -146,6 +146,7 @@ LIFE = np.dtype(
         ("end_ns", "i8"),
         ("birth_mask", "u8"),
         ("teardown_ns", "i8"),
+        ("first_exposed_ns", "i8"),  # -1: never
         ("pid", "i4"),
         ("tid", "i4"),
         ("process", "i4"),
@@ -157,10 +158,11 @@ LIFE = np.dtype(
     ],
     align=True,
 )
-# What a life has under every policy lies apart, in arrays of (policy, which, life):
-READY_NS, EXPOSURE_NS, FIRST_EXPOSED_NS = range(3)  # of `spans`; READY_NS, FIRST_EXPOSED_NS: -1 if never
+# What a life has under every policy that is kept lies apart, in arrays of (kept policy, which, life):
+READY_NS, EXPOSURE_NS = range(2)  # of `spans`; READY_NS: -1 if never
 EXPOSED, HANDLED = range(2)  # of `sets`
-HITS, CRITICAL, DEFERRED = range(3)  # of `tallies`, of those few lives that have one
+# and, under all policies, of those few lives that signals were kept of, in (tally, policy, which):
+HITS, CRITICAL, DEFERRED = range(3)  # of `tallies`
 HIT = np.dtype(
     [
         ("pid", "i4"),
@@ -191,6 +193,7 @@ class State(NamedTuple):
     signals: Array
     processes: Array
     sums: Array
+    policies: Array  # that are kept: places in POLICIES
     lives: Array  # that ended, not yet taken
     spans: Array
     sets: Array
@@ -235,7 +238,8 @@ _COLUMN_TYPES = ("i8", "u1", "i4", "i4", "u8", "?", "u8", "u1", "u1", "u4", "i4"
 
 def _jit(function: _F) -> _F:
     # Without NRT Numba counts no references to arrays, which took two thirds of the time; nothing here allocates any.
-    options: Any = {"error_model": "numpy", "nogil": True, "_nrt": False}
+    # In line, no call passes State on, which is some 130 words: a quarter of the rest.
+    options: Any = {"error_model": "numpy", "nogil": True, "_nrt": False, "forceinline": True}
     try:
         compiled: _F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither beside this file nor at home is a folder to keep it in
@@ -617,14 +621,8 @@ def _sum_of(used: Array, sums: Array, by_set: Array, process: int, exposed: Any)
 @_jit
 def _measure(state: State, place: int, end_ns: int, exited: bool, alone: bool, considered: Any) -> None:
     """Write the record of a life that ends, with its window under every policy."""
-    used, segments, sums, by_set, spans, sets = (
-        state.used,
-        state.segments,
-        state.sums,
-        state.by_set,
-        state.spans,
-        state.sets,
-    )
+    used, segments, sums, by_set = state.used, state.segments, state.sums, state.by_set
+    spans, sets, policies = state.spans, state.sets, state.policies
     thread, ready = state.threads[place], state.ready
     ready[place, _STEADY_POLICY] = _find_steady(segments, thread, state.step_masks, state.step_kinds, place, alone)
     at = used[_LIVES]
@@ -640,21 +638,20 @@ def _measure(state: State, place: int, end_ns: int, exited: bool, alone: bool, c
     first_ns = np.int64(-1)
     exposed = handled = _NO_SIGNAL
     within = 0  # bit p: the window of policy p is not over, and will be
-    for policy in range(4):
+    for policy in policies:
         if ready[place, policy] >= 0:
             within |= 1 << policy
     here = thread["head"]
     while True:
-        for policy in range(4):
-            if ready[place, policy] == here:  # -1: never ready, and the list has ended
-                within &= ~(1 << policy)
-                spans[policy, READY_NS, at] = segments[here]["begin_ns"] if here >= 0 else -1
-                spans[policy, EXPOSURE_NS, at] = exposure_ns
-                spans[policy, FIRST_EXPOSED_NS, at] = first_ns
-                sets[policy, EXPOSED, at] = exposed
+        for kept in range(len(policies)):
+            if ready[place, policies[kept]] == here:  # -1: never ready, and the list has ended
+                within &= ~(1 << policies[kept])
+                spans[kept, READY_NS, at] = segments[here]["begin_ns"] if here >= 0 else -1
+                spans[kept, EXPOSURE_NS, at] = exposure_ns
+                sets[kept, EXPOSED, at] = exposed
                 # A window of no length has the handled set of its only moment.
                 stop_ns = segments[here]["begin_ns"] if here >= 0 else end_ns
-                sets[policy, HANDLED, at] = thread["birth_handled"] if stop_ns == thread["born_ns"] else handled
+                sets[kept, HANDLED, at] = thread["birth_handled"] if stop_ns == thread["born_ns"] else handled
         if here < 0:
             break
         segment = segments[here]
@@ -666,10 +663,11 @@ def _measure(state: State, place: int, end_ns: int, exited: bool, alone: bool, c
                 first_ns = segment["first_ns"] if first_ns < 0 else min(first_ns, segment["first_ns"])
             if within != 0 and segment["exposed"] != _NO_SIGNAL:
                 total = _sum_of(used, sums, by_set, thread["process"], segment["exposed"])
-                for policy in range(4):
+                for policy in policies:
                     if within >> policy & 1:
                         sums[total]["ns"][policy] += segment["ns"]
         here = segment["next"]
+    life["first_exposed_ns"] = first_ns
     if thread["signals"] >= 0:
         _measure_signals(state, place)
         life["tally"] = used[_TALLIES] - 1
@@ -968,12 +966,13 @@ def _roomy(table: Array, keys: int) -> Array:
 
 
 class Part(NamedTuple):
-    """The records of some lives that ended: arrays of one length but for `tallies`, which `lives` point into."""
+    """The records of some lives that ended; `lives` point into `tallies`."""
 
     lives: Array  # LIFE
-    spans: Array  # (policy, READY_NS, EXPOSURE_NS or FIRST_EXPOSED_NS, life)
-    sets: Array  # (policy, EXPOSED or HANDLED, life)
+    spans: Array  # (kept policy, READY_NS or EXPOSURE_NS, life)
+    sets: Array  # (kept policy, EXPOSED or HANDLED, life)
     tallies: Array  # (tally, policy, HITS, CRITICAL or DEFERRED)
+    policies: Array  # the kept ones
 
     @property
     def nbytes(self) -> int:
@@ -990,24 +989,23 @@ class Part(NamedTuple):
         having = np.flatnonzero(lives["tally"] >= 0)
         tallies = self.tallies[lives["tally"][having]]
         lives["tally"][having] = np.arange(len(having))
-        return Part(lives, self.spans[:, :, index], self.sets[:, :, index], tallies)
+        return Part(lives, self.spans[:, :, index], self.sets[:, :, index], tallies, self.policies)
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """Parts, at least one, as one."""
+    """Parts of the same policies, at least one, as one."""
     lives = np.concatenate([part.lives for part in parts])
     before = np.cumsum([0, *(len(part.tallies) for part in parts[:-1])])  # tallies of earlier parts
     moved = lives["tally"] + np.repeat(before, [len(part.lives) for part in parts])
     lives["tally"] = np.where(lives["tally"] >= 0, moved, -1)
     spans, sets = (np.concatenate(arrays, axis=2) for arrays in zip(*((p.spans, p.sets) for p in parts), strict=True))
-    return Part(lives, spans, sets, np.concatenate([part.tallies for part in parts]))
+    return Part(lives, spans, sets, np.concatenate([part.tallies for part in parts]), parts[0].policies)
 
 
-def _room_for_lives(lives: int) -> dict[str, Array]:
-    policies = len(POLICIES)
+def _room_for_lives(lives: int, policies: int) -> dict[str, Array]:
     return {
         "lives": np.empty(lives, LIFE),
-        "spans": np.empty((policies, 3, lives), np.int64),
+        "spans": np.empty((policies, 2, lives), np.int64),
         "sets": np.empty((policies, 2, lives), np.uint64),
     }
 
@@ -1022,32 +1020,33 @@ class Lives:
     """Turns events into the records of lives.
 
     considered: the set word of the signals whose exposure counts. kept_back: of those that a mask which blocks
-    everything may leave out.
+    everything may leave out. policies: those under which windows are kept, as places in POLICIES.
     """
 
-    def __init__(self, considered: int, kept_back: int) -> None:
+    def __init__(self, considered: int, kept_back: int, policies: Sequence[int]) -> None:
         self._considered, self._kept_back = np.uint64(considered), np.uint64(kept_back)
         used = np.zeros(_USED_FIELDS, np.int64)
         used[_FREE_THREAD:] = -1
-        room, policies = _FIRST_ROOM, len(POLICIES)
+        room = _FIRST_ROOM
         self._state = State(
             used=used,
             threads=np.zeros(room, THREAD),
-            ready=np.zeros((room, policies), np.int32),
+            ready=np.zeros((room, len(POLICIES)), np.int32),
             step_masks=np.zeros((room, _LAST_STEPS), np.uint64),
             step_kinds=np.zeros((room, _LAST_STEPS), np.uint8),
             segments=np.zeros(room, SEGMENT),
             signals=np.zeros(room, SIGNAL),
             processes=np.zeros(room, PROCESS),
             sums=np.zeros(room, SUM),
-            **_room_for_lives(_PART_LIVES),
-            tallies=np.zeros((room, policies, 3), np.int32),
+            policies=np.array(policies),
+            **_room_for_lives(_PART_LIVES, len(policies)),
+            tallies=np.zeros((room, len(POLICIES), 3), np.int32),
             hits=np.zeros(room, HIT),
             by_tid=_map(2 * room),
             by_pid=_map(2 * room),
             by_set=_map(2 * room),
             counts=np.zeros((256, 3), np.int64),
-            scratch=np.zeros((256, policies, 3), np.int64),
+            scratch=np.zeros((256, len(POLICIES), 3), np.int64),
         )
         # The first call compiles, or loads what was compiled: not while events wait.
         none = Columns(*(_read_only(np.empty(0, dtype)) for dtype in _COLUMN_TYPES))
@@ -1087,7 +1086,7 @@ class Lives:
             segments=state.segments[:segments].copy(),
             sums=state.sums.copy(),
             by_set=state.by_set.copy(),
-            **_room_for_lives(threads),
+            **_room_for_lives(threads, len(state.policies)),
             tallies=np.zeros_like(state.tallies),
             hits=np.zeros_like(state.hits),
         )
@@ -1117,8 +1116,8 @@ class Lives:
         """The lives that ended and are in no part yet, and their hits: views of the pools."""
         state = self._state
         lives, tallies, hits = state.used[_PER_PART].tolist()
-        part = Part(state.lives[:lives], state.spans[:, :, :lives], state.sets[:, :, :lives], state.tallies[:tallies])
-        return part, state.hits[:hits]
+        of_lives = state.lives[:lives], state.spans[:, :, :lives], state.sets[:, :, :lives]
+        return Part(*of_lives, state.tallies[:tallies], state.policies), state.hits[:hits]
 
     def _put_aside(self) -> None:
         """Make a part of the lives that ended, and begin with empty pools."""
@@ -1128,7 +1127,7 @@ class Lives:
             part = part.copied()
         else:
             part = part._replace(tallies=part.tallies.copy())
-            self._state = self._state._replace(**_room_for_lives(room))
+            self._state = self._state._replace(**_room_for_lives(room, len(part.policies)))
         self._parts.append(part)
         self._hits.append(hits.copy())
         self._state.used[_PER_PART] = 0
@@ -1163,5 +1162,5 @@ class Lives:
             hits=_grown(state.hits, 2 * len(state.hits)),
             sums=sums,
             by_set=_roomy(state.by_set, len(sums)),
-            **_room_for_lives(2 * len(state.lives)),
+            **_room_for_lives(2 * len(state.lives), len(state.policies)),
         )

@@ -29,7 +29,6 @@ from .lives import (
     DEFERRED,
     EXPOSED,
     EXPOSURE_NS,
-    FIRST_EXPOSED_NS,
     HANDLED,
     HITS,
     POLICIES,
@@ -46,6 +45,7 @@ Array = NDArray[Any]
 _MEMORY_BYTES = 3 << 28  # lives beyond this are kept in a file
 
 _CODE = events.CODE
+_SETS = ("mask", "handled")  # of signals
 _SAYS_COMM = np.zeros(256, bool)
 _SAYS_COMM[[_CODE[name] for name in ("snapshot", "born", "name", "exec")]] = True
 
@@ -187,15 +187,20 @@ def _optional(values: Array) -> pd.Series:
     return pd.Series(pd.arrays.IntegerArray(values, values < 0))
 
 
-def policy_of(ready: str) -> str:
-    """The policy that a value of `--ready` names: one of POLICIES, or auto.
+def policies_of(ready: str) -> tuple[int, ...]:
+    """The policies that a value of `--ready` may mean, as places in POLICIES; for auto two (`policy_of`).
 
-    Raises UsageError for anything else.
+    Raises UsageError for an unknown one.
     """
-    policy = "symbol" if ready.startswith("symbol:") else ready
-    if policy not in (*POLICIES, "auto"):
+    names = {"auto": ("altstack", "steady")}.get(ready, ("symbol" if ready.startswith("symbol:") else ready,))
+    if not set(names) <= set(POLICIES):
         raise UsageError(f"unknown readiness policy {ready!r}: give auto, altstack, mask, steady or symbol:NAME")
-    return policy
+    return tuple(POLICIES.index(name) for name in names)
+
+
+def policy_of(processes: Array, policies: tuple[int, ...]) -> Array:
+    """The policy that counts for each process (PROCESS): of two the first where it installs alternate stacks."""
+    return np.where(processes["installs"], policies[0], policies[-1])
 
 
 class Judged:
@@ -206,11 +211,12 @@ class Judged:
 
     def __init__(self, part: Part, policy: Array, considered: np.uint64, losses: tuple[Array, Array]) -> None:
         self.part, self.lives, self.policy = part, part.lives, policy
-        lives, rows = part.lives, np.arange(len(policy))
-        whole = POLICIES[policy[0]] if len(policy) and (policy == policy[0]).all() else None
+        lives = part.lives
+        kept = (part.policies[:, None] == policy).argmax(axis=0)  # where its policy is among the kept ones
+        uniform = len(kept) > 0 and bool((kept == kept[0]).all())
 
         def chosen(values: Array, which: int) -> Array:
-            found: Array = values[POLICIES.index(whole), which] if whole else values[policy, which, rows]
+            found: Array = values[kept[0], which] if uniform else values[kept, which, np.arange(len(kept))]
             return found
 
         def tallied(which: int) -> Array:
@@ -222,7 +228,7 @@ class Judged:
 
         self.ready_ns = chosen(part.spans, READY_NS)
         self.exposure_ns = chosen(part.spans, EXPOSURE_NS)
-        self.first_exposed_ns = chosen(part.spans, FIRST_EXPOSED_NS)
+        self.first_exposed_ns = np.where(self.exposure_ns > 0, lives["first_exposed_ns"], -1)
         self.exposed, self.handled = chosen(part.sets, EXPOSED), chosen(part.sets, HANDLED)
         self.hits, self.critical, self.deferred = (tallied(which) for which in (HITS, CRITICAL, DEFERRED))
         self.ready = self.ready_ns >= 0
@@ -243,8 +249,8 @@ class Judged:
             begun = np.searchsorted(losses[0], judged_until_ns, side="right")
             self.uncertain = begun > np.searchsorted(losses[1], lives["born_ns"], side="left")
 
-    def worst(self, count: int) -> Part:
-        """The `count` most exposed lives: by critical hits, hits, exposure, and the earlier birth."""
+    def worst(self, count: int) -> Array:
+        """Places of the `count` most exposed lives: by critical hits, hits, exposure, and the earlier birth."""
         bad = np.flatnonzero(self.verdict >= VERDICTS.index("exposed"))
         hit = bad[self.hits[bad] > 0]
         if len(hit) >= count:
@@ -256,23 +262,25 @@ class Judged:
         lives = self.lives[bad]
         birth = (lives["tid"], lives["pid"], lives["born_ns"])
         order = np.lexsort((*birth, -self.exposure_ns[bad], -self.hits[bad], -self.critical[bad]))
-        return self.part.take(bad[order[:count]])
+        return bad[order[:count]]
 
 
 class Windows:
     """Measures the setup windows of a stream of events.
 
     signals: which signals count, a value of `--signals`. system: where the events are from, the `os` of a trace; it
-    decides what signals are called. Raises UsageError for an unknown signal.
+    decides what signals are called. ready: the only policy that will be asked for, a value of `--ready`; without it,
+    any may be, for more memory. Raises UsageError for an unknown signal or policy.
     """
 
-    def __init__(self, signals: str = "async", system: str = "linux") -> None:
+    def __init__(self, signals: str = "async", system: str = "linux", ready: str | None = None) -> None:
         self._signals = signals
+        self.policies = tuple(range(len(POLICIES))) if ready is None else policies_of(ready)
         self._numbering = sig.numbering(system)
         self._considered = np.uint64(sig.considered(signals, self._numbering))
         self._comms = _Names()
         self._stacks = _Names()
-        self._lives = Lives(int(self._considered), self._numbering.kept_back)
+        self._lives = Lives(int(self._considered), self._numbering.kept_back, self.policies)
         self._ended_lives = Store()
         self._hits: list[Array] = []  # HIT
         self._losses: list[pd.DataFrame] = []
@@ -281,24 +289,40 @@ class Windows:
         self._end_ns = 0
         self._ended = False
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the event table that are looked at."""
+        high = [f"{name}_hi" for name in _SETS] if self._numbering.wide else []
+        return [*Columns._fields, *high]
+
     def feed(self, batch: pa.RecordBatch) -> None:
         """Take in the next events, in any order within the batch.
 
         Raises OrderError for an event earlier than the last one of an earlier batch.
         """
-        if batch.num_rows == 0:
-            return
+        self.take(self.prepared(batch))
+
+    def prepared(self, batch: pa.RecordBatch) -> Columns:
+        """The next events as `take` wants them: half of `feed`, which may run ahead in another thread.
+
+        Raises OrderError for an event earlier than the last one of an earlier batch.
+        """
         time_ns = batch.column("time_ns").to_numpy()
         if np.any(time_ns[1:] < time_ns[:-1]):
             batch = batch.take(pa.array(np.argsort(time_ns, kind="stable")))
             time_ns = batch.column("time_ns").to_numpy()
-        if self._events and time_ns[0] < self._end_ns:
-            raise OrderError(f"events are out of order: one at {time_ns[0]} ns follows one at {self._end_ns} ns")
-        if not self._events:
-            self._start_ns = int(time_ns[0])
-        self._end_ns = int(time_ns[-1])
-        self._events += batch.num_rows
-        self._lives.feed(self._columns(batch))
+        if len(time_ns):
+            if self._events and time_ns[0] < self._end_ns:
+                raise OrderError(f"events are out of order: one at {time_ns[0]} ns follows one at {self._end_ns} ns")
+            if not self._events:
+                self._start_ns = int(time_ns[0])
+            self._end_ns = int(time_ns[-1])
+            self._events += len(time_ns)
+        return self._columns(batch)
+
+    def take(self, columns: Columns) -> None:
+        """Take in events that were prepared, in the order in which they were."""
+        self._lives.feed(columns)
         parts, hits = self._lives.taken()
         if len(hits):
             self._hits.append(hits)
@@ -315,7 +339,8 @@ class Windows:
     def result(self, ready: str = "auto") -> Analysis:
         """The tables as of the last event fed, under a readiness policy; changes nothing.
 
-        ready: auto, altstack, mask, steady, symbol or symbol:NAME. Raises UsageError for anything else.
+        ready: auto, altstack, mask, steady, symbol or symbol:NAME. Raises UsageError for anything else, and ValueError
+        for another one than was named at the beginning.
         """
         return _Answer(self, ready).analysis()
 
@@ -331,13 +356,14 @@ class Windows:
             for name in Columns._fields
             if name not in ("kind", "comm", "stack")
         }
-        given["signal"] = self._numbering.numbers(given["signal"])
         lost = np.flatnonzero(kind == _CODE["lost"])
         if len(lost):
             columns = {"from_ns": given["mask"].astype(np.int64), "to_ns": given["time_ns"], "count": given["flags"]}
             self._losses.append(pd.DataFrame({name: values[lost] for name, values in columns.items()}))
-        for name in ("mask", "handled"):  # a loss has a time as its mask: folded, it is looked at no more
-            given[name] = self._numbering.fold(given[name], batch.column(f"{name}_hi").to_numpy())
+        if self._numbering.wide:
+            given["signal"] = self._numbering.numbers(given["signal"])
+            for name in _SETS:  # a loss has a time as its mask: folded, it is looked at no more
+                given[name] = self._numbering.fold(given[name], batch.column(f"{name}_hi").to_numpy())
         tracers_own = (kind == _CODE["mark"]) & (given["pid"] == 0)
         if tracers_own.any():
             self._ended |= events.TRACE_END in batch.column("comm").filter(pa.array(tracers_own)).to_pylist()
@@ -355,17 +381,15 @@ class _Answer:
     """What Windows knows now, under one policy, with the living threads as if the trace ended here."""
 
     def __init__(self, windows: Windows, ready: str) -> None:
-        policy = policy_of(ready)
+        policies = policies_of(ready)
+        if not set(policies) <= set(windows.policies):
+            raise ValueError(f"windows under {ready} were not kept")
         self._windows = windows
         self._ready = ready
         ended = windows._lives.at(windows._end_ns)
         self._living, hits = ended.taken()
         self._processes = ended.processes
-        if policy == "auto":
-            chosen = np.where(self._processes["installs"], POLICIES.index("altstack"), POLICIES.index("steady"))
-        else:
-            chosen = np.full(len(self._processes), POLICIES.index(policy))
-        self._policy = chosen
+        self._policy = chosen = policy_of(self._processes, policies)
         self._comms = windows._comms.words()
         self._losses = pd.concat(
             [pd.DataFrame({"from_ns": [], "to_ns": [], "count": []}, dtype=np.int64), *windows._losses],
@@ -498,12 +522,13 @@ class _Answer:
             nameless.update(
                 {divmod(name, 1 << 32): n for name, n in zip(names.tolist(), threads.tolist(), strict=True)}
             )
-            worst.append(part.worst(WORST))
+            worst.append(part.part.take(part.worst(WORST)))
         counts = verdicts.sum(axis=0).tolist()
         total.verdicts.update(dict(zip(VERDICTS, counts, strict=True)))
         total.by_signal = self._by_signal(int(handled), exposed_to)
         total.by_process = self._by_process(verdicts, exposure_ns, nameless)
-        total.keep_worst(self._table(self._judged(self._judged(joined(worst)).worst(WORST))))
+        among = self._judged(joined(worst))
+        total.keep_worst(self._table(self._judged(among.part.take(among.worst(WORST)))))
         return total
 
     def _by_signal(self, handled: int, exposed_to: Array) -> pd.DataFrame:

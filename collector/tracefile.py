@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -138,7 +138,8 @@ class Reader:
         except (pa.ArrowException, EOFError) as error:
             raise InputError(f"{shown} is not a trace, or ends before its header does: {error}") from None
         except OSError as error:
-            raise InputError(f"can't read {shown}: {events.printable(str(error.strerror or error))}") from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise InputError(f"can't read {shown}: {events.printable(reason)}") from None
         told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
         self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
         if not self.info:
@@ -170,8 +171,12 @@ class Reader:
         except ValueError as error:
             raise UsageError(f"{self.path}: {error}") from None
 
-    def _stored(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """The batches as they lie in the file, as far as they can be read."""
+    def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
+        """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.
+
+        Within a batch they may be in any order. columns: those of the event table that are wanted.
+        """
+        columns = list(columns)
         with self._opened() as file:
             if self._parquet:
                 source = pq.ParquetFile(file, read_dictionary=["kind"]).iter_batches(columns=columns)
@@ -191,16 +196,9 @@ class Reader:
                     return
                 yield batch
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.
-
-        Within a batch they may be in any order.
-        """
-        return self._stored(events.SCHEMA.names)
-
-    def in_order(self) -> pa.RecordBatch:
+    def in_order(self, columns: Sequence[str] = events.SCHEMA.names) -> pa.RecordBatch:
         """All events, for a file from elsewhere that is not in the order of time: read whole, and sorted."""
-        return events.merged(list(self.batches()))
+        return events.merged(list(self.batches(columns)))
 
 
 def _text(raw: bytes) -> str:

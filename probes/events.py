@@ -212,7 +212,8 @@ def end_of_trace(time_ns: int) -> pa.RecordBatch:
 
 
 def merged(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Several batches as one, in order of time; events of equal time keep their order."""
-    table = pa.Table.from_batches(batches, SCHEMA)
+    """Several batches of the same columns as one, in order of time; events of equal time keep their order."""
+    names = batches[0].schema.names if batches else SCHEMA.names
+    table = pa.Table.from_batches(batches, pa.schema([SCHEMA.field(name) for name in names]))
     table = table.take(pc.sort_indices(table["time_ns"]))
     return table.combine_chunks().to_batches()[0] if len(table) else batch_of({"time_ns": np.empty(0, np.int64)})

@@ -52,17 +52,18 @@ class Numbering:
     unblockable: int
     kept_back: int
 
+    @property
+    def wide(self) -> bool:
+        """The kernel's sets have two words, and its numbers are not ours: `fold` and `numbers` are for these."""
+        return self.system == "freebsd"
+
     def fold(self, low: NDArray[np.uint64], high: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Sets as the kernel has them, in two words, as sets of our numbers."""
-        if self.system != "freebsd":
-            return low
         folded: NDArray[np.uint64] = low & np.uint64((1 << 33) - 1) | (high & np.uint64((1 << 31) - 1)) << np.uint64(33)
         return folded
 
     def numbers(self, signal: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The kernel's signal numbers as ours; 0 for what has none."""
-        if self.system != "freebsd":
-            return signal
         ours: NDArray[np.uint8] = np.select([signal <= 33, (signal >= 65) & (signal <= 95)], [signal, signal - 31], 0)
         return ours.astype(np.uint8)
 

@@ -487,14 +487,14 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
     have in common.
     """
     from sigwindow import render
-    from sigwindow.analysis.windows import Windows, policy_of
+    from sigwindow.analysis.windows import Windows, policies_of
     from sigwindow.collector import importing, tracefile
     from sigwindow.probes.events import printable
 
     gates = _gates(options)
-    policy_of(options["ready"])  # what is wrong is told before the work
+    policies_of(options["ready"])  # what is wrong is told before the work
     with importing.opened(file, messages) as recording, render.progress() as bar:
-        windows = Windows(options["signals"], recording.info.get("os", ""))
+        windows = Windows(options["signals"], recording.info.get("os", ""), options["ready"])
         task = bar.add_task("import", total=recording.size_bytes)
         with tracefile.Writer(output, recording.info, force=options["force"]) as writer:
             for batch in recording.batches():

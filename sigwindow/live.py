@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.screen import Screen
 
 from sigwindow import render
-from sigwindow.analysis.lives import POLICIES, Part
+from sigwindow.analysis.lives import Part
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.analysis.windows import Judged, Store, Windows, policy_of
 
@@ -140,11 +140,9 @@ class LiveWindows(Windows):
     """
 
     def __init__(self, signals: str, ready: str) -> None:
-        super().__init__(signals)
+        super().__init__(signals, ready=ready)
         self._ended_lives = _CountingStore(self._count)
-        policy = policy_of(ready)
-        self._policies = [POLICIES.index(p) for p in (("altstack", "steady") if policy == "auto" else (policy,))]
-        self._counts = {policy: _no_counts(0) for policy in self._policies}
+        self._counts = {policy: _no_counts(0) for policy in self.policies}
         self._longest: list[_Row] = []
         self._latest: list[_Row] = []
         self._past = deque([(0.0, 0, 0)], _RATE_GLANCES)  # time, events, births
@@ -153,10 +151,10 @@ class LiveWindows(Windows):
         """What there is to show now, so long after the begin."""
         now = self._lives.at(self._end_ns)
         processes, living = now.processes, now.taken()[0]
-        policies = self._policy(processes)
+        policies = policy_of(processes, self.policies)
         counts = np.select(
-            [policies[:, None] == policy for policy in self._policies],
-            [_grown(self._counts[policy], len(processes)) for policy in self._policies],
+            [policies[:, None] == policy for policy in self.policies],
+            [_grown(self._counts[policy], len(processes)) for policy in self.policies],
         )
         opened = np.zeros(len(processes), np.int64)
         longest, latest = self._longest, self._latest
@@ -185,22 +183,16 @@ class LiveWindows(Windows):
             [_thread(row, words) for row in latest if row.policy == policies[row.process]],
         )
 
-    def _policy(self, processes: Array) -> Array:
-        """The policy that counts for each process by what is known now."""
-        if len(self._policies) == 1:
-            return np.full(len(processes), self._policies[0])
-        return np.where(processes["installs"], *self._policies)
-
     def _judged(self, part: Part, policy: Array) -> Judged:
         return Judged(part, policy, self._considered, _NO_LOSSES)
 
     def _count(self, part: Part) -> None:
         """Count lives that have ended."""
         process = part.lives["process"]
-        for policy in self._policies:
+        for policy in self.policies:
             counts = self._counts[policy] = _grown(self._counts[policy], int(process.max()) + 1)
             _count_into(counts, self._judged(part, np.full(len(process), policy)))
-        judged = self._judged(part, self._policy(self._lives.processes)[process])
+        judged = self._judged(part, policy_of(self._lives.processes, self.policies)[process])
         self._longest, self._latest = self._ranked(judged, self._longest, self._latest)
 
     def _ranked(self, judged: Judged, longest: list[_Row], latest: list[_Row]) -> tuple[list[_Row], list[_Row]]:

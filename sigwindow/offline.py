@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from sigwindow.probes.errors import InputError, OrderError, SigwindowError, Usag
 from sigwindow.probes.events import printable
 
 TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
+_T = TypeVar("_T")
 _FORMULA = "^[=+@\\-\t\r]"  # what a spreadsheet takes for a formula
 
 
@@ -53,33 +54,36 @@ def _some(name: str, paths: Iterator[str]) -> list[str]:
 
 
 def read(
-    name: str | Path, signals: str = "async", progress: Callable[[int, int], object] | None = None
+    name: str | Path,
+    ready: str = "auto",
+    signals: str = "async",
+    progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Windows, dict[str, str]]:
-    """Run a trace of any size through the window engine.
+    """Run a trace of any size through the window engine, to be asked under the policy `ready` only.
 
     progress: called now and then with the bytes read so far and the bytes in all. Returns the engine and what the
     trace says of itself. Raises InputError for what can't be read as a trace.
     """
     reader = tracefile.Reader(name)
-    windows = Windows(signals, reader.info.get("os", ""))
+    windows = Windows(signals, reader.info.get("os", ""), ready)
     try:
-        for batch in _ahead(reader.batches()):
-            windows.feed(batch)
+        for columns in _ahead(map(windows.prepared, reader.batches(windows.columns))):
+            windows.take(columns)
             if progress:
                 progress(reader.bytes_read, reader.bytes)
     except OrderError:
-        windows = Windows(signals, reader.info.get("os", ""))
-        windows.feed(reader.in_order())
+        windows = Windows(signals, reader.info.get("os", ""), ready)
+        windows.feed(reader.in_order(windows.columns))
     return windows, reader.info
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, the next one being read and decompressed while one is analysed."""
+def _ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The same items, the next one being made in another thread while one is looked at."""
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, batches, None)
-        while (batch := waiting.result()) is not None:
-            waiting = thread.submit(next, batches, None)
-            yield batch
+        waiting = thread.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = thread.submit(next, items, None)
+            yield item
 
 
 def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, dict[str, str]]:
@@ -87,7 +91,7 @@ def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") ->
 
     Raises InputError for what can't be read as a trace.
     """
-    windows, info = read(name, signals)
+    windows, info = read(name, ready, signals)
     return windows.result(ready), info
 
 
@@ -104,7 +108,7 @@ class Measured:
 def measure(name: str, ready: str, signals: str, progress: Callable[[int, int], object] | None = None) -> Measured:
     """The totals of one trace file. A file that can't be read is an answer, too."""
     try:
-        windows, info = read(name, signals, progress)
+        windows, info = read(name, ready, signals, progress)
         return Measured(name, windows.totals(ready), info)
     except InputError as error:
         return Measured(name, error=str(error))
@@ -178,7 +182,7 @@ def write_threads(
     with _table_output(form, output, force=force) as write:
         for name in names:
             try:
-                windows, info = read(name, signals)
+                windows, info = read(name, ready, signals)
             except InputError as error:
                 found.append(Measured(name, error=str(error)))
                 continue

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from truth import read_truth
 
+from sigwindow import offline
 from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.collector import lines, tracefile
 from sigwindow.collector.command import Command
@@ -137,6 +138,18 @@ def test_freebsd_s_signals_have_their_own_names_and_numbers() -> None:
     assert by_signal["exposure_ns"].to_dict() == {"SIGBUS": 40, "SIGPROF": 10, "SIGINFO": 30, "SIGRTMIN+2": 40}
     assert by_signal["critical"].to_dict() == {"SIGBUS": 0, "SIGPROF": 0, "SIGINFO": 0, "SIGRTMIN+2": 1}
     assert found.threads["verdict"].tolist() == ["critical"]
+
+
+def test_both_words_of_freebsd_s_sets_are_read_from_a_trace(tmp_path: Path) -> None:
+    trace = tmp_path / "t.arrows"
+    born = line(1000, "born", handled_hi=1 << 2, flags=events.CLONE_THREAD)
+    recorded = HEADER + born + line(1040, "altstack", altstack=1) + END
+    reader = lines.Reader(io.BytesIO(recorded))
+    with tracefile.Writer(trace, reader.info) as writer:
+        for batch in reader.batches():
+            writer.write(batch)
+    found, _ = offline.analyse(trace)
+    assert found.by_signal["name"].tolist() == ["SIGRTMIN+2"]
 
 
 def test_the_header_describes_the_trace() -> None:

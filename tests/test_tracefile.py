@@ -83,6 +83,11 @@ def test_parquet_is_recognised_by_its_content(tmp_path: Path) -> None:
         pq.write_table(pa.ipc.open_stream(source).read_all(), parquet)
     assert times(parquet) == [1, 2, 3]
     assert Reader(parquet).info == Reader(trace).info
+    for path in (trace, parquet):
+        for part in Reader(path).batches(["tid", "kind"]):
+            assert part.schema.names == ["tid", "kind"]
+            assert part.column("tid").to_pylist() == [7] * part.num_rows
+            assert set(part.column("kind").to_pylist()) == {"mask"}
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"PAR1", b"\xff" * 4096, os.urandom(64)])

@@ -246,6 +246,16 @@ def test_events_may_be_cut_anywhere_but_not_swapped() -> None:
 def test_an_unknown_policy_is_a_usage_error(ready: str) -> None:
     with pytest.raises(UsageError, match="readiness policy"):
         Windows().result(ready)
+    with pytest.raises(UsageError, match="readiness policy"):
+        Windows(ready=ready)
+
+
+def test_only_the_policy_named_at_the_beginning_can_be_asked_for() -> None:
+    windows = Windows(ready="auto")
+    windows.feed(batch(born(1000), event(1030, "altstack", altstack=1)))
+    assert windows.result("altstack").threads["setup_ns"].tolist() == [30]
+    with pytest.raises(ValueError, match="mask"):
+        windows.result("mask")
 
 
 def test_nothing_fed_gives_empty_tables() -> None:

@@ -32,9 +32,15 @@ settings.register_profile(
 settings.load_profile("reference")
 
 
-def measured(rows: list[Row], signals: str = "async", sizes: Iterable[int] = (), seed: int | None = None) -> Windows:
+def measured(
+    rows: list[Row],
+    signals: str = "async",
+    sizes: Iterable[int] = (),
+    seed: int | None = None,
+    ready: str | None = None,
+) -> Windows:
     """The engine, fed in batches of the given sizes and one of the rest, each shuffled where a seed is given."""
-    windows = Windows(signals)
+    windows = Windows(signals, ready=ready)
     random = Random(seed)
     for size in [*sizes, len(rows)]:
         if not rows:
@@ -89,7 +95,7 @@ def test_batches_and_the_order_within_them_do_not_matter(
     rows: list[Row], policy: str, sizes: list[int], seed: int
 ) -> None:
     with small_chunks():
-        analysis = measured(rows, "async", sizes, seed).result(policy)
+        analysis = measured(rows, "async", sizes, seed, ready=policy).result(policy)
         assert_as_reference(analysis, rows, "async", policy)
 
 
