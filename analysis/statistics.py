@@ -7,13 +7,14 @@ sources, is in docs/statistics.md. Quantiles are values that occurred, never bet
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+from scipy import special, stats
 
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
@@ -104,20 +105,19 @@ def kaplan_meier(durations_ns: ArrayLike, complete: ArrayLike) -> pd.DataFrame:
     S(t) is the product of 1 - d/n over the times up to t (Kaplan, Meier: Nonparametric estimation from
     incomplete observations, JASA 53, 1958). The band is the log(-log) one from Greenwood's variance
     (Kalbfleisch, Prentice: The Statistical Analysis of Failure Time Data, 2nd edition, 1.4). It is not
-    defined where S is 0: there the lower bound is 0 and the upper one stays where it was.
+    defined where S is 1 or 0: there it is 1, or from 0 to where it was before. Both are SciPy's.
     """
-    curve = _life_table(durations_ns, complete)
-    at_risk, ended = curve["at_risk"].to_numpy(), curve["complete"].to_numpy()
-    share = np.cumprod(1 - ended / at_risk)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        deviation = np.sqrt(np.cumsum(ended / (at_risk * (at_risk - ended)))) / -np.log(share)
-        lower, upper = (share ** np.exp(sign * _Z * deviation) for sign in (1, -1))
-    undefined = share == 0  # of the last time only
-    before = np.append(1.0, np.where(share == 1, 1.0, upper))[:-1]
-    return curve.assign(
+    estimate = stats.ecdf(stats.CensoredData.right_censored(durations_ns, ~np.asarray(complete, bool))).sf
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
+        band = estimate.confidence_interval(method="log-log")
+    share, lower, upper = (of.probabilities for of in (estimate, band.low, band.high))
+    whole, nothing = share == 1, share == 0  # nothing is left at the last time only
+    before = np.append(1.0, np.where(whole, 1.0, upper))[:-1]
+    return _life_table(durations_ns, complete).assign(
         survival=share,
-        lower=np.select([undefined, share == 1], [0.0, 1.0], lower),
-        upper=np.select([undefined, share == 1], [before, 1.0], upper),
+        lower=np.select([nothing, whole], [0.0, 1.0], lower),
+        upper=np.select([nothing, whole], [before, 1.0], upper),
     )
 
 
@@ -167,7 +167,7 @@ def logrank(a: pd.DataFrame, b: pd.DataFrame) -> LogRank:
 
 
 def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Array, Array]:
-    """Wilson's 95% score interval of a share; nan where there was no trial.
+    """Wilson's 95% score interval of a share; nan where there was no trial. SciPy's takes one share at a time.
 
     (Wilson: Probable inference, the law of succession, and statistical inference, JASA 22, 1927;
     method 3 of Newcombe: Two-sided confidence intervals for the single proportion, Statistics in
