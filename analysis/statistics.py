@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
@@ -107,6 +107,8 @@ def kaplan_meier(durations_ns: ArrayLike, complete: ArrayLike) -> pd.DataFrame:
     (Kalbfleisch, Prentice: The Statistical Analysis of Failure Time Data, 2nd edition, 1.4). It is not
     defined where S is 1 or 0: there it is 1, or from 0 to where it was before. Both are SciPy's.
     """
+    from scipy import stats  # loading it takes most of a second, and most tables do without
+
     estimate = stats.ecdf(stats.CensoredData.right_censored(durations_ns, ~np.asarray(complete, bool))).sf
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
