@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,6 +71,22 @@ def create(path: Path, *, force: bool) -> BinaryIO:
     if os.geteuid() == 0 and "SUDO_UID" in os.environ:
         os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", -1)))
     return os.fdopen(fd, "wb", buffering=0)
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL's path in it.
+
+    Raises UsageError where fsspec does not know it, or a package is missing.
+    """
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url)
+    except ImportError as error:  # fsspec itself, or the package for this kind of URL
+        raise UsageError(f"{url} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from None
+    return files, path
 
 
 class Writer:
@@ -162,14 +178,8 @@ class Reader:
     def _opened(self) -> pa.NativeFile:
         if "://" not in str(self.path):
             return pa.OSFile(os.fsencode(self.path))
-        try:
-            import fsspec
-
-            return pa.PythonFile(fsspec.open(str(self.path), "rb").open(), "r")
-        except ImportError as error:  # fsspec itself, or the package for this kind of URL
-            raise UsageError(f"{self.path} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
-        except ValueError as error:
-            raise UsageError(f"{self.path}: {error}") from None
+        files, path = file_system(str(self.path))
+        return pa.PythonFile(files.open(path, "rb"), "r")
 
     def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.

@@ -308,7 +308,8 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
 def analyze(traces: Sequence[str], form: str, output: Path | None, **options: Any) -> int:
     """Read TRACE files and say what happened to every thread.
 
-    TRACE is a file, a folder, a pattern in quotes, or a URL. A file that can't be read is told, and the others go on.
+    TRACE is a file, a folder, a pattern in quotes, or a URL of one of them (a folder's ends in /). A file that can't
+    be read is told, and the others go on.
     """
     from sigwindow import offline, render
     from sigwindow.analysis import summary as summaries

@@ -29,21 +29,38 @@ _FORMULA = "^[=+@\\-\t\r]"  # what a spreadsheet takes for a formula
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """The trace files that `names` stand for: files, URLs, patterns, and folders with what traces they hold.
+    """The trace files that `names` stand for: files, patterns, and folders with what traces they hold.
 
+    A URL is a pattern if there is a * in it, and a folder if it ends in /.
     Raises UsageError for a pattern or a folder without any.
     """
     found: list[str] = []
     for name in names:
         if "://" in name:
-            found.append(name)
+            found += _at(name)
         elif Path(name).is_dir():
-            found += _some(name, (str(path) for path in Path(name).iterdir() if path.suffix in TRACE_SUFFIXES))
+            found += _some(name, filter(_is_trace, map(str, Path(name).iterdir())))
         elif glob.has_magic(name) and not Path(name).exists():
             found += _some(name, glob.iglob(name, recursive=True))
         else:
             found.append(name)
     return list(dict.fromkeys(found))
+
+
+def _at(url: str) -> list[str]:
+    """The trace files that a URL stands for. It is not asked whether it is a folder: HTTP can't tell."""
+    if "*" not in url and not url.endswith("/"):
+        return [url]
+    files, path = tracefile.file_system(url)
+    try:
+        names = files.glob(path) if "*" in url else [n for n in files.ls(path, detail=False) if _is_trace(n)]
+    except OSError as error:
+        raise UsageError(f"can't list {url}: {error}") from None
+    return _some(url, map(files.unstrip_protocol, names))
+
+
+def _is_trace(name: str) -> bool:
+    return name.endswith(TRACE_SUFFIXES)
 
 
 def _some(name: str, paths: Iterator[str]) -> list[str]:

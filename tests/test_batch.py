@@ -280,8 +280,27 @@ def test_urls(sigwindow: Run, traces: list[Path], in_memory: list[str]) -> None:
         assert told["files"] == [{k: v for k, v in one.items() if k != "file"} for one in expected["files"]]
 
 
+def test_patterns_and_folders_of_urls(traces: list[Path], in_memory: list[str]) -> None:
+    fsspec.filesystem("memory").pipe("/batch/notes.txt", b"no trace")
+    found = offline.expand(["memory://batch/"])
+    assert [offline.read(url)[0].totals().born for url in found] == [101] * len(traces)
+    assert [url.rpartition("/")[2] for url in found] == [path.name for path in traces]
+    assert offline.expand(["memory://batch/*.arrows", *found]) == found
+    streams = [path.as_uri() for path in traces if path.suffix == ".arrows"]
+    assert offline.expand([f"{traces[0].parent.as_uri()}/*.arrows"]) == streams
+    assert offline.expand(["https://host/t.arrows?key=1"]) == ["https://host/t.arrows?key=1"]
+
+
 @pytest.mark.parametrize(
-    ("url", "code"), [("memory://nowhere/t.arrows", 4), ("file:///nowhere/t.arrows", 4), ("nosuch://t.arrows", 2)]
+    ("url", "code"),
+    [
+        ("memory://nowhere/t.arrows", 4),
+        ("file:///nowhere/t.arrows", 4),
+        ("nosuch://t.arrows", 2),
+        ("nosuch://folder/", 2),
+        ("memory://nowhere/", 2),
+        ("memory://nowhere/*.arrows", 2),
+    ],
 )
 def test_a_bad_url(sigwindow: Run, url: str, code: int) -> None:
     done = sigwindow("analyze", url)
