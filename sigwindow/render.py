@@ -234,18 +234,43 @@ def risks(found: pd.DataFrame, title: str) -> RenderableType:
 
 
 def comparison(found: Comparison) -> RenderableType:
-    """The answer of `sigwindow compare`."""
-    style = "bold red" if found.regression else "bold"
+    """The answer of `sigwindow compare`, for a terminal of 80 columns or more."""
+    numbers: tuple[str, ...] = ("base", "base share", "new", "new share")
+    verdicts = _table("verdict", *numbers, right=numbers)
+    for row in found.verdicts.to_dict("records"):
+        verdict = Text(row["verdict"], _STYLES[row["verdict"]] if row["new"] else "dim")
+        base, new = ((str(row[name]), _percent(row[f"{name}_share"])) for name in ("base", "new"))
+        verdicts.add_row(verdict, *base, *new)
+    numbers = ("base", "new", "difference", "95% interval", "p")
+    shares = _table("share of threads", *numbers, right=numbers)
+    for row in found.shares.to_dict("records"):
+        level = row["level"] if row["level"] == VERDICTS[0] else f"{row['level']} or worse"
+        both = (_percent(row[f"{name}_share"]) for name in ("base", "new"))
+        difference, low, high = (_percent(row[f"difference{end}"], "+") for end in ("", "_low", "_high"))
+        shares.add_row(level, *both, difference, _interval(low, high), _number(row["p"], ".2g"))
+    numbers = ("base", "new", "ratio", "95% interval")
+    medians = _table("median", *numbers, right=numbers)
+    for row in found.medians.to_dict("records"):
+        both = (_cell("_ns", row[name]).plain for name in ("base", "new"))
+        ratio, low, high = (_number(row[f"ratio{end}"]) for end in ("", "_low", "_high"))
+        medians.add_row(_heading(row["measure"]), *both, ratio, _interval(low, high))
     return Group(
-        Text(found.sentence, style),
-        "",
-        frame(found.verdicts, "threads by verdict"),
-        "",
-        frame(found.shares.drop(columns=["base", "new"]), "shares"),
-        "",
-        frame(found.medians, "medians"),
-        Text(f"setup times, log-rank test: p = {found.setup.p:.2g}", "dim"),
+        Text(found.sentence, "bold red" if found.regression else "bold"),
+        *("", verdicts, "", shares, "", medians),
+        Text(f"setup times, log-rank test: p = {_number(found.setup.p, '.2g')}", "dim"),
     )
+
+
+def _number(value: float, form: str = ".3g") -> str:
+    return "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def _percent(share: float, sign: str = "") -> str:
+    return _number(share, f"{sign}.1%")
+
+
+def _interval(low: str, high: str) -> str:
+    return "-" if "-" in (low, high) else f"{low} to {high}"
 
 
 def checks(found: Iterable[Check]) -> RenderableType:

@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from sigwindow.analysis.compare import compare, median_ratio, newcombe, two_proportions
 from sigwindow.analysis.statistics import Estimate, kaplan_meier, median
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.render import comparison
 
 
 def analysis(
@@ -208,3 +210,30 @@ def test_two_traces_of_nothing() -> None:
     assert not found.regression
     assert found.sentence.startswith("No thread was born in either trace")
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+def printed(base: Analysis, new: Analysis) -> list[str]:
+    """The answer in a terminal of 80 columns."""
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as told:
+        console.print(comparison(compare(base, new)))
+    return told.get().splitlines()
+
+
+def test_the_answer_fits_a_terminal_of_80_columns() -> None:
+    million = 1_000_000
+    lines = printed(analysis(masked=million), analysis(masked=million // 2, critical=million // 2, scale=1000))
+    assert max(map(len, lines)) <= 80
+    told = [line.split() for line in lines]
+    assert ["critical", "0", "0.0%", "500000", "50.0%"] in told
+    [share] = [row for row in told if row[:3] == ["exposed", "or", "worse"]]
+    assert share[3:6] == ["0.0%", "50.0%", "+50.0%"]
+    assert ["setup", "500", "us", "500", "ms", "1e+03"] in [row[:6] for row in told]
+    assert any(row[:2] == ["exposure", "-"] for row in told)
+
+
+def test_the_answer_on_nothing() -> None:
+    nothing = Windows().result()
+    told = [line.split() for line in printed(nothing, nothing)]
+    assert ["critical", "0", "-", "0", "-"] in told
+    assert ["setup", "-", "-", "-", "-"] in told
