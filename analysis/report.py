@@ -25,7 +25,7 @@ from sigwindow.probes import signals
 from sigwindow.probes.events import printable
 
 from . import plots
-from .summary import duration, summarise
+from .summary import duration, frames, summarise
 from .totals import VERDICTS
 from .windows import Analysis
 
@@ -414,7 +414,7 @@ def _most_exposed(threads: pd.DataFrame, numbering: signals.Numbering, limit: in
             Cell("yes" if row["ready"] else "never"),
             Cell(signals.listed(int(row["exposed_signals"]), numbering)),
         ]
-        rows.append([*cells, Cell(_shorten(row["creator_stack"]))] if with_stack else cells)
+        rows.append([*cells, Cell(frames(row["creator_stack"], _TEXT_CHARACTERS))] if with_stack else cells)
     columns = [
         "thread", "tid", "pid", "verdict", "exposure", "setup", "open after", "hits", "critical", "ready", "open to",
     ]  # fmt: skip

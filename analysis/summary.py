@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from .totals import VERDICTS, Totals
@@ -76,6 +77,13 @@ def duration(ns: float | None) -> str:
         if abs(float(text)) >= 1:
             return f"{text if abs(ns) / size < 999.5 else f'{ns / size:,.0f}'} {unit}"
     return f"{ns:.0f} ns"
+
+
+def frames(stack: str, characters: int) -> str:
+    """A folded stack in so many characters: equal frames in a row counted, the outer ones left out where it is long."""
+    runs = ((frame, len(list(run))) for frame, run in groupby(stack.split(";")))
+    told = "; ".join(f"{frame} x{count}" if count > 1 else frame for frame, count in runs)
+    return told if len(told) <= characters else "…" + told[len(told) - characters + 1 :]
 
 
 def to_json(told: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ VERDICTS = tuple(reversed(RISING))  # the worst first
 _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": "green", "unhandled": "dim"}
 _STATES = {"fine": "green", "degraded": "yellow", "missing": "red"}
 _NAME_WIDTH = 24
+_STACK_WIDTH = 160
 _GROUPS = 40  # rows of a table by something
 
 
@@ -45,7 +46,13 @@ def name(text: str) -> Text:
 
 def _table(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
     table = Table(
-        box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold", header_style="dim"
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
     )
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
@@ -166,7 +173,8 @@ def batch(
 def groups(found: pd.DataFrame, title: str) -> RenderableType:
     """The table of `analysis.statistics.by`, as far as a terminal is wide; the rows with most exposure first."""
     left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
-    shown = found[[column for column in found.columns if not column.endswith(left_out)]]
+    kept = [column for column in found.columns if not column.endswith(left_out)]
+    shown = found[sorted(kept, key="creator_stack".__eq__)]  # the stack last, where it may be long
     shown = shown.rename(
         columns=lambda column: column.removeprefix("exposed_").removeprefix("exposure_").removesuffix("_tid")
     )
@@ -178,6 +186,7 @@ def frame(table: pd.DataFrame, title: str) -> RenderableType:
     """A table of statistics; durations in the unit that fits, by the unit in the column's name."""
     shown = _table(*(_heading(column) for column in table.columns), title=printable(title))
     for column, of in zip(table.columns, shown.columns, strict=True):
+        of.overflow = "fold"
         of.no_wrap = not isinstance(table[column].dtype, pd.StringDtype)
         of.justify = (
             "left" if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype) else "right"
@@ -192,12 +201,14 @@ def _heading(column: str) -> str:
 
 
 def _cell(column: str, value: Any) -> Text:
+    if column == "creator_stack":
+        return Text(summaries.frames(printable(value), _STACK_WIDTH))
     if isinstance(value, str):
         return name(value)
     if pd.isna(value):
         return Text("-")
     if isinstance(value, pd.Timestamp):
-        return Text(f"{value:%Y-%m-%d %H:%M}")
+        return Text(f"{value:%Y-%m-%d %Hh}")
     if column.endswith("_ns"):
         return Text(duration(value))
     if column.endswith("_s"):

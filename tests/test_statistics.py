@@ -11,13 +11,16 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy import stats
 
 from sigwindow.analysis import statistics
+from sigwindow.analysis.summary import frames
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.analysis.windows import Windows
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import number, word_of
+from sigwindow.render import groups
 
 HOUR_NS = 3600 * 10**9
 
@@ -231,6 +234,38 @@ def test_by_the_other_keys() -> None:
     hours = statistics.by(of, "hour", clock_to_wall_ns=1_700_000_000 * 10**9)
     assert hours["hour"].astype(str).tolist() == ["2023-11-14 22:00:00+00:00", "2023-11-14 23:00:00+00:00"]
     assert hours["births"].tolist() == [1, 2]  # the clock starts at 22:13:20
+
+
+@pytest.mark.parametrize("key", statistics.KEYS)
+def test_by_fits_a_terminal_of_80_columns(key: str) -> None:
+    of = threads(
+        [1, 1, 1],
+        comm=["b" * 15, "a", "b" * 15],
+        pid=[4_194_304, 2, 4_194_304],
+        creator_tid=[4_194_304, 2, 4_194_304],
+        creator_stack=[";".join(["main", *["[unknown]"] * 126, "clone3"]), "", "main;" * 60 + "clone3"],
+        exposure_ns=123_456_789,
+        verdict="exposed",
+    )
+    found = statistics.by(of, key, clock_to_wall_ns=1_700_000_000 * 10**9)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as told:
+        console.print(groups(found, f"by {key}"))
+    lines = told.get().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in told.get()
+    words = " ".join(lines).split()
+    assert words.count("123") >= len(found)  # ms
+    if key == "stack":
+        assert "[unknown] x126; clone3" in " ".join(words)
+        assert "main x60; clone3" in " ".join(words)
+
+
+def test_the_frames_of_a_stack() -> None:
+    assert frames("", 9) == ""
+    assert frames("main;create;clone3", 20) == "main; create; clone3"
+    assert frames("main;create;clone3", 19) == "…in; create; clone3"
+    assert frames("f;f;g;f", 20) == "f x2; g; f"
 
 
 def test_by_no_key() -> None:
