@@ -511,10 +511,12 @@ def _losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
 
 
 def _figures(analysis: Analysis) -> list[dict[str, str]]:
-    """The figures as data URIs, for a wide and for a narrow window."""
+    """The figures that show anything as data URIs, for a wide and for a narrow window."""
     drawn = []
     for kind, caption in FIGURES.items():
         axes = getattr(plots, kind)(analysis)
+        if not axes.has_data():
+            continue
         figure = axes.get_figure(root=True)
         wide = _image(figure)
         _make_narrow(figure)

@@ -326,6 +326,13 @@ def test_figures_are_images_without_script() -> None:
                     assert value.startswith(("#", "data:image/png"))
 
 
+def test_a_figure_without_anything_in_it_is_left_out() -> None:
+    page = report([("t", analysis(*CLEAN), INFO)])
+    assert FIGURES["timeline"] in page
+    assert FIGURES["signals"] not in page  # no thread was exposed
+    assert len(Page(page).of("img")) == len(FIGURES) - 1
+
+
 def test_the_page_stays_small() -> None:
     page = report([("t", many(50_000), INFO)], risk)
     assert len(page.encode()) < 3_000_000
