@@ -177,8 +177,8 @@ def _pid_namespace(root: Path) -> Check:
         return Check(name, "fine", "the host's")
     return Check(
         name,
-        "degraded",
-        "a container's: processes and threads in a trace have the host's ids, not those seen here",
+        "missing",
+        "a container's: the probes know processes by the host's ids, which can't be told here",
         "trace from the host, or start the container with --pid=host",
     )
 

@@ -325,6 +325,23 @@ def test_mistakes_get_a_plain_answer(tmp_path: Path) -> None:
     assert "policy" in sigwindow("run", "--ready", "never", "--", "true", code=2).stderr
 
 
+def test_in_a_pid_namespace_strace_answers_and_bcc_refuses(workloads: Path, tmp_path: Path) -> None:
+    """There the kernel's ids are not those of /proc: the probes would see nothing of the command, and say so of it."""
+
+    def inside(backend: str) -> subprocess.CompletedProcess[str]:
+        container = ("unshare", "--pid", "--fork", "--mount-proc")
+        options = ("--backend", backend, "--no-live", "--json", tmp_path / "told.json")
+        command = (*container, *SIGWINDOW, "run", *options, "--", workloads / "newosproc", "broken", "-n", "7")
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+
+    refused = inside("bcc")
+    assert refused.returncode == 3
+    assert "--pid=host" in refused.stderr
+    assert inside("auto").returncode == 0
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["trace"]["backend"], told["threads"]["exposed"]) == ("strace", 7)
+
+
 def test_forks_and_execs_are_followed(workloads: Path, tmp_path: Path) -> None:
     trace = tmp_path / "t.arrows"
     script = f"{workloads}/newosproc broken -n 7; {workloads}/newosproc fixed -n 5"

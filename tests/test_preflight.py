@@ -337,17 +337,18 @@ def test_lockdown(machine: Path) -> None:
     assert not_fine(machine) == []
 
 
-def test_a_containers_pid_namespace_is_a_warning(machine: Path) -> None:
+def test_a_containers_pid_namespace_hides_the_ids(machine: Path) -> None:
     link(machine / "proc/self/ns/pid", "pid:[4026532179]")
     assert not_fine(machine) == [
         Check(
             "pid namespace",
-            "degraded",
-            "a container's: processes and threads in a trace have the host's ids, not those seen here",
+            "missing",
+            "a container's: the probes know processes by the host's ids, which can't be told here",
             "trace from the host, or start the container with --pid=host",
         )
     ]
-    preflight.require(machine)
+    with pytest.raises(CannotTraceError, match="--pid=host"):
+        preflight.require(machine)
 
 
 def test_missing_bcc(machine: Path) -> None:
