@@ -179,7 +179,12 @@ class Reader:
         if "://" not in str(self.path):
             return pa.OSFile(os.fsencode(self.path))
         files, path = file_system(str(self.path))
-        return pa.PythonFile(files.open(path, "rb"), "r")
+        try:
+            return pa.PythonFile(files.open(path, "rb"), "r")
+        except OSError:
+            raise
+        except Exception as error:  # each package has its own, such as botocore's for missing credentials
+            raise OSError(str(error)) from None
 
     def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.

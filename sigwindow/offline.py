@@ -54,7 +54,7 @@ def _at(url: str) -> list[str]:
     files, path = tracefile.file_system(url)
     try:
         names = files.glob(path) if "*" in url else [n for n in files.ls(path, detail=False) if _is_trace(n)]
-    except OSError as error:
+    except Exception as error:  # each package for URLs has its own
         raise UsageError(f"can't list {url}: {error}") from None
     return _some(url, map(files.unstrip_protocol, names))
 

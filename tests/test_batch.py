@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from commandline import Run
 from dask.distributed import Client, LocalCluster
+from fsspec.implementations.memory import MemoryFileSystem
 from reference import BLOCK_ALL, Row, batch
 
 from sigwindow import offline
@@ -306,6 +307,28 @@ def test_a_bad_url(sigwindow: Run, url: str, code: int) -> None:
     done = sigwindow("analyze", url)
     assert (done.code, done.out) == (code, "")
     assert url in done.err
+
+
+class Locked(MemoryFileSystem):  # type: ignore[misc]
+    """A file system whose package has errors of its own."""
+
+    def _open(self, path: str, *_: object, **__: object) -> None:
+        raise LookupError(f"no credentials for {path}")
+
+    def ls(self, path: str, *_: object, **__: object) -> None:
+        """As `_open`."""
+        self._open(path)
+
+    find = ls
+
+
+@pytest.mark.parametrize(("url", "code"), [("locked://t.arrows", 4), ("locked://folder/", 2), ("locked://*.arrows", 2)])
+def test_an_error_of_a_url_s_package(sigwindow: Run, url: str, code: int) -> None:
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    done = sigwindow("analyze", url)
+    assert (done.code, done.out) == (code, "")
+    assert url in done.err
+    assert "no credentials" in done.err
 
 
 @pytest.fixture(scope="module")
