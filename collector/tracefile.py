@@ -6,10 +6,12 @@ and written, too. A file is recognised by its content.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +91,28 @@ def file_system(url: str) -> tuple[Any, str]:
     return files, path
 
 
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Make an OSError of whatever a package for URLs raises: each has its own (botocore's, where credentials lack)."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(str(error)) from None
+
+
+class _Remote:
+    """A file that a package for URLs opened, with every call under `_os_errors`."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._file, name)
+        return _os_errors()(found) if callable(found) else found
+
+
 class Writer:
     """Writes a trace, batch by batch, in the order of time.
 
@@ -154,7 +178,8 @@ class Reader:
         except (pa.ArrowException, EOFError) as error:
             raise InputError(f"{shown} is not a trace, or ends before its header does: {error}") from None
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+            number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else 0)  # fsspec gives none
+            reason = os.strerror(number) if number else str(error)
             raise InputError(f"can't read {shown}: {events.printable(reason)}") from None
         told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
         self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
@@ -179,12 +204,8 @@ class Reader:
         if "://" not in str(self.path):
             return pa.OSFile(os.fsencode(self.path))
         files, path = file_system(str(self.path))
-        try:
-            return pa.PythonFile(files.open(path, "rb"), "r")
-        except OSError:
-            raise
-        except Exception as error:  # each package has its own, such as botocore's for missing credentials
-            raise OSError(str(error)) from None
+        with _os_errors():
+            return pa.PythonFile(_Remote(files.open(path, "rb")), "r")
 
     def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -309,10 +310,20 @@ def test_a_bad_url(sigwindow: Run, url: str, code: int) -> None:
     assert url in done.err
 
 
+class BadFile(io.BytesIO):
+    """A file that can be opened, but not read."""
+
+    def read(self, *_: object) -> bytes:
+        """Never."""
+        raise LookupError("no credentials any more")
+
+
 class Locked(MemoryFileSystem):  # type: ignore[misc]
     """A file system whose package has errors of its own."""
 
-    def _open(self, path: str, *_: object, **__: object) -> None:
+    def _open(self, path: str, *_: object, **__: object) -> BadFile:
+        if "later" in path:
+            return BadFile(b"PAR1")
         raise LookupError(f"no credentials for {path}")
 
     def ls(self, path: str, *_: object, **__: object) -> None:
@@ -322,7 +333,10 @@ class Locked(MemoryFileSystem):  # type: ignore[misc]
     find = ls
 
 
-@pytest.mark.parametrize(("url", "code"), [("locked://t.arrows", 4), ("locked://folder/", 2), ("locked://*.arrows", 2)])
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("locked://t.arrows", 4), ("locked://later", 4), ("locked://folder/", 2), ("locked://*.arrows", 2)],
+)
 def test_an_error_of_a_url_s_package(sigwindow: Run, url: str, code: int) -> None:
     fsspec.register_implementation("locked", Locked, clobber=True)
     done = sigwindow("analyze", url)
