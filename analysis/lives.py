@@ -46,7 +46,7 @@ def _kinds(*codes: int) -> Array:
 
 
 _SAYS_NOTHING = _kinds(_LOST, _UNKNOWN_KIND)
-_SAYS_COMM = _kinds(_SNAPSHOT, _BORN, _NAME, _EXEC)
+SAYS_COMM = _kinds(_SNAPSHOT, _BORN, _NAME, _EXEC)
 _SAYS_HANDLED = _kinds(_SNAPSHOT, _BORN, _ACTION, _EXEC)
 _SETS_STATE = _kinds(_MASK, _ALTSTACK)
 
@@ -774,37 +774,28 @@ def _handle(state: State, process: int, handled: Any, own: int, time_ns: int, co
 
 
 @_jit
-def _can_end(
-    used: Array, lives: Array, tallies: Array, sums: Array, hits: Array, ends: int, segments: int, signals: int
-) -> bool:
+def _can_end(state: State, ends: int, segments: int, signals: int) -> bool:
     """Whether there is room to measure so many lives, with so many segments and signals together."""
+    used = state.used
     return (
-        used[_LIVES] + ends <= len(lives)
-        and used[_TALLIES] + ends <= len(tallies)
-        and used[_SUMS] + segments <= len(sums)
-        and used[_HITS] + signals <= len(hits)
+        used[_LIVES] + ends <= len(state.lives)
+        and used[_TALLIES] + ends <= len(state.tallies)
+        and used[_SUMS] + segments <= len(state.sums)
+        and used[_HITS] + signals <= len(state.hits)
     )
 
 
 @_jit
-def _can_go_on(
-    used: Array,
-    threads: Array,
-    segments: Array,
-    signals: Array,
-    processes: Array,
-    by_tid: Array,
-    by_pid: Array,
-    rows: int,
-) -> bool:
+def _can_go_on(state: State, rows: int) -> bool:
     """Whether there is room for what so many events may each add by themselves (`Lives._make_room`)."""
+    used = state.used
     return (
-        used[_THREADS] + rows <= len(threads)
-        and used[_SEGMENTS] + rows <= len(segments)
-        and used[_SIGNALS] + rows <= len(signals)
-        and used[_PROCESSES] + rows <= len(processes)
-        and 2 * (used[_TIDS] + rows) <= len(by_tid)
-        and 2 * (used[_PROCESSES] + rows) <= len(by_pid)
+        used[_THREADS] + rows <= len(state.threads)
+        and used[_SEGMENTS] + rows <= len(state.segments)
+        and used[_SIGNALS] + rows <= len(state.signals)
+        and used[_PROCESSES] + rows <= len(state.processes)
+        and 2 * (used[_TIDS] + rows) <= len(state.by_tid)
+        and 2 * (used[_PROCESSES] + rows) <= len(state.by_pid)
     )
 
 
@@ -813,22 +804,14 @@ def _advance(
     state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any, step_rows: int
 ) -> int:
     """Take in the events from number `start` on. Returns how far it got: to the end, or to where a pool is full."""
-    # Taken apart here, once: Numba counts references at every look into a tuple.
     used, threads, ready, segments, signals = state.used, state.threads, state.ready, state.segments, state.signals
-    processes, sums, lives, tallies, hits = state.processes, state.sums, state.lives, state.tallies, state.hits
-    step_masks, step_kinds, by_tid, by_pid, counts = (
-        state.step_masks,
-        state.step_kinds,
-        state.by_tid,
-        state.by_pid,
-        state.counts,
-    )
+    processes, by_tid, by_pid, counts = state.processes, state.by_tid, state.by_pid, state.counts
     times, kinds, pids, tids, masks, stacks, handled_sets, numbers = columns[:8]
     dispositions, sa_flags, peers, all_flags, comms, creators_stacks = columns[8:]
     step_end = start
     for i in range(start, len(times)):
         if i == step_end:
-            if not _can_go_on(used, threads, segments, signals, processes, by_tid, by_pid, step_rows):
+            if not _can_go_on(state, step_rows):
                 return i
             step_end += step_rows
         kind, pid, tid = kinds[i], pids[i], tids[i]
@@ -847,7 +830,7 @@ def _advance(
         elif place >= 0:
             its_segments += threads[place]["segments"]
             its_signals += threads[place]["kept"]
-        if not _can_end(used, lives, tallies, sums, hits, ending, its_segments, its_signals):
+        if not _can_end(state, ending, its_segments, its_signals):
             return i
 
         time_ns, mask, altstack, signal, flags = times[i], masks[i], stacks[i], numbers[i], all_flags[i]
@@ -882,7 +865,7 @@ def _advance(
         blocks = _blocks_everything(mask, kept_back)
         if not blocks:
             thread["settled"] = mask
-        if tid == pid and _SAYS_COMM[kind]:
+        if tid == pid and SAYS_COMM[kind]:
             process["comm"] = comms[i]
 
         handles = kind == _DELIVER and dispositions[i] == events.DISPOSITION_HANDLER
@@ -910,7 +893,7 @@ def _advance(
             if policy == _ALTSTACK_POLICY:
                 process["installs"] = True
             if _SETS_STATE[kind]:
-                _keep_step(thread, step_masks, step_kinds, place, kind == _MASK, blocks)
+                _keep_step(thread, state.step_masks, state.step_kinds, place, kind == _MASK, blocks)
             if kind == _NAME:
                 thread["comm"] = comms[i]
             if handles and _bit(signal) & considered != _NO_SIGNAL:
@@ -933,9 +916,7 @@ def _end_all(state: State, start: int, end_ns: int, considered: Any) -> int:
     for place in range(start, state.used[_THREADS]):
         thread = state.threads[place]
         if thread["number"] >= 0:
-            if not _can_end(
-                state.used, state.lives, state.tallies, state.sums, state.hits, 1, thread["segments"], thread["kept"]
-            ):
+            if not _can_end(state, 1, thread["segments"], thread["kept"]):
                 return place
             _end_life(state, place, end_ns, False, False, considered)
     return int(state.used[_THREADS])

@@ -56,12 +56,6 @@ class Totals:
         """The longest exposure of a ready thread."""
         return self.exposure.summary()["max"] or 0
 
-    def keep_worst(self, threads: pd.DataFrame) -> None:
-        """Take the worst of more threads (rows of the thread table) into `worst`."""
-        candidates = pd.concat([self.worst, threads], ignore_index=True) if len(self.worst) else threads
-        ranked = candidates.sort_values(list(_RANK), ascending=list(_RANK.values()), ignore_index=True)
-        self.worst = ranked.head(WORST)
-
 
 def merged(parts: Sequence[Totals]) -> Totals:
     """The totals of several traces together; in what order they are given changes nothing.
@@ -79,9 +73,11 @@ def merged(parts: Sequence[Totals]) -> Totals:
         total.uncertain += part.uncertain
         total.setup.merge(part.setup)
         total.exposure.merge(part.exposure)
-        if len(part.worst):
-            total.keep_worst(part.worst)
     tables = [part.by_signal for part in parts if len(part.by_signal)]
     if tables:
         total.by_signal = pd.concat(tables).groupby(list(BY_SIGNAL[:3]), as_index=False).sum()
+    worst = [part.worst for part in parts if len(part.worst)]
+    if worst:
+        ranked = pd.concat(worst).sort_values(list(_RANK), ascending=list(_RANK.values()), ignore_index=True)
+        total.worst = ranked.head(WORST)
     return total

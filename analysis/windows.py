@@ -33,6 +33,7 @@ from .lives import (
     HITS,
     POLICIES,
     READY_NS,
+    SAYS_COMM,
     Columns,
     Lives,
     Part,
@@ -46,8 +47,6 @@ _MEMORY_BYTES = 3 << 28  # lives beyond this are kept in a file
 
 _CODE = events.CODE
 _SETS = ("mask", "handled")  # of signals
-_SAYS_COMM = np.zeros(256, bool)
-_SAYS_COMM[[_CODE[name] for name in ("snapshot", "born", "name", "exec")]] = True
 
 
 @dataclass
@@ -368,7 +367,7 @@ class Windows:
         if tracers_own.any():
             self._ended |= events.TRACE_END in batch.column("comm").filter(pa.array(tracers_own)).to_pylist()
         comm = np.zeros(len(kind), np.int32)
-        named = _SAYS_COMM[kind]
+        named = SAYS_COMM[kind]
         comm[named] = self._comms.encode(batch.column("comm").filter(pa.array(named)))
         stack = np.zeros(len(kind), np.int32)
         if _has_text(batch.column("stack")):
@@ -528,7 +527,7 @@ class _Answer:
         total.by_signal = self._by_signal(int(handled), exposed_to)
         total.by_process = self._by_process(verdicts, exposure_ns, nameless)
         among = self._judged(joined(worst))
-        total.keep_worst(self._table(self._judged(among.part.take(among.worst(WORST)))))
+        total.worst = self._table(self._judged(among.part.take(among.worst(WORST))))
         return total
 
     def _by_signal(self, handled: int, exposed_to: Array) -> pd.DataFrame:

@@ -181,8 +181,8 @@ class Replay:
         self._rows = []
         return events.batch_of(
             {
-                name: pa.array(values, pa.string()) if name == "comm" else np.array(values, dtype)
-                for (name, dtype), values in columns
+                name: np.array(values) if name == "kind" else pa.array(values, events.SCHEMA.field(name).type)
+                for name, values in columns
             }
         )
 
@@ -478,22 +478,10 @@ class Replay:
         self._remove(tid)
 
 
-_ROW: tuple[tuple[str, type], ...] = (
-    ("time_ns", np.int64),
-    ("kind", np.uint8),
-    ("pid", np.int32),
-    ("tid", np.int32),
-    ("mask", np.uint64),
-    ("altstack", np.bool_),
-    ("handled", np.uint64),
-    ("onstack", np.uint64),
-    ("signal", np.uint8),
-    ("disposition", np.uint8),
-    ("sa_flags", np.uint32),
-    ("peer", np.int32),
-    ("flags", np.uint32),
-    ("comm", str),
-)
+_ROW = (
+    "time_ns", "kind", "pid", "tid", "mask", "altstack", "handled", "onstack", "signal", "disposition", "sa_flags",
+    "peer", "flags", "comm",
+)  # fmt: skip
 
 
 class Queue:

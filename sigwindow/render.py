@@ -178,26 +178,19 @@ def groups(found: pd.DataFrame, title: str) -> RenderableType:
     shown = shown.rename(
         columns=lambda column: column.removeprefix("exposed_").removeprefix("exposure_").removesuffix("_tid")
     )
-    rows = shown.sort_values("total_ns", ascending=False, kind="stable")
-    return frame(rows.head(_GROUPS), title + (f", the first {_GROUPS} of {len(rows)}" if len(rows) > _GROUPS else ""))
-
-
-def frame(table: pd.DataFrame, title: str) -> RenderableType:
-    """A table of statistics; durations in the unit that fits, by the unit in the column's name."""
-    shown = _table(*(_heading(column) for column in table.columns), title=printable(title))
-    for column, of in zip(table.columns, shown.columns, strict=True):
-        of.overflow = "fold"
-        of.no_wrap = not isinstance(table[column].dtype, pd.StringDtype)
-        of.justify = (
-            "left" if table[column].dtype == object or isinstance(table[column].dtype, pd.StringDtype) else "right"
-        )
-    for row in table.itertuples(index=False):
-        shown.add_row(*(_cell(column, value) for column, value in zip(table.columns, row, strict=True)))
-    return shown
+    rows = shown.sort_values("total_ns", ascending=False, kind="stable").head(_GROUPS)
+    title += f", the first {_GROUPS} of {len(shown)}" if len(shown) > _GROUPS else ""
+    table = _table(*map(_heading, rows.columns), title=printable(title))
+    for of, column in zip(rows.columns, table.columns, strict=True):
+        text = pd.api.types.is_string_dtype(rows[of])
+        column.overflow, column.no_wrap, column.justify = "fold", not text, "left" if text else "right"
+    for row in rows.itertuples(index=False):
+        table.add_row(*(_cell(column, value) for column, value in zip(rows.columns, row, strict=True)))
+    return table
 
 
 def _heading(column: str) -> str:
-    return column.removesuffix("_ns").removesuffix("_s").replace("_", " ")
+    return column.removesuffix("_ns").replace("_", " ")
 
 
 def _cell(column: str, value: Any) -> Text:
@@ -205,17 +198,11 @@ def _cell(column: str, value: Any) -> Text:
         return Text(summaries.frames(printable(value), _STACK_WIDTH))
     if isinstance(value, str):
         return name(value)
-    if pd.isna(value):
-        return Text("-")
     if isinstance(value, pd.Timestamp):
         return Text(f"{value:%Y-%m-%d %Hh}")
     if column.endswith("_ns"):
-        return Text(duration(value))
-    if column.endswith("_s"):
-        return Text(duration(value * 1e9))
-    if "share" in column or column.startswith("p_"):
-        return Text(f"{value:.1%}")
-    return Text(f"{value:.3g}" if isinstance(value, float) else str(value))
+        return Text(duration(None if pd.isna(value) else value))
+    return Text(_percent(value) if column == "share" else str(value))
 
 
 def risks(found: pd.DataFrame, title: str) -> RenderableType:
@@ -262,7 +249,7 @@ def comparison(found: Comparison) -> RenderableType:
     numbers = ("base", "new", "ratio", "95% interval")
     medians = _table("median", *numbers, right=numbers)
     for row in found.medians.to_dict("records"):
-        both = (_cell("_ns", row[name]).plain for name in ("base", "new"))
+        both = (duration(row[name]) for name in ("base", "new"))
         ratio, low, high = (_number(row[f"ratio{end}"]) for end in ("", "_low", "_high"))
         medians.add_row(_heading(row["measure"]), *both, ratio, _interval(low, high))
     return Group(
