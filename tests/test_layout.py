@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,18 @@ def imports(path: Path, package: str) -> set[str]:
     return found
 
 
+def modules(part: str) -> list[Path]:
+    """Every module of a part, in its subfolders too."""
+    return sorted((ROOT / part).rglob("*.py"))
+
+
 def imports_of(part: str) -> dict[str, set[str]]:
-    """For each module of a part, what it imports."""
-    return {path.name: imports(path, f"sigwindow.{part}") for path in sorted((ROOT / part).glob("*.py"))}
+    """For each module of a part, by its path, what it imports."""
+    found = {}
+    for path in modules(part):
+        package = ".".join(("sigwindow", *path.parent.relative_to(ROOT).parts))
+        found[str(path.relative_to(ROOT))] = imports(path, package)
+    return found
 
 
 def within(name: str, allowed: tuple[str, ...]) -> bool:
@@ -52,20 +62,39 @@ def test_imports_point_one_way(part: str, below: tuple[str, ...]) -> None:
     for module, names in imports_of(part).items():
         ours = {name for name in names if name.split(".")[0] in ("sigwindow", *PARTS)}
         outside = {name for name in ours if not within(name, below)}
-        assert not outside, f"{part}/{module} imports {outside}"
+        assert not outside, f"{module} imports {outside}"
 
 
 def test_analysis_imports_no_tracer() -> None:
     for module, names in imports_of("analysis").items():
         tracers = {name for name in names if within(name, tuple(TRACERS))}
-        assert not tracers, f"analysis/{module} imports {tracers}"
+        assert not tracers, f"{module} imports {tracers}"
+
+
+def test_an_import_in_a_subfolder_is_seen(tmp_path: Path) -> None:
+    module = tmp_path / "x.py"
+    module.write_text("from ..procfs import threads\nfrom sigwindow.analysis import windows\n")
+    assert imports(module, "sigwindow.collector.strace") == {
+        "sigwindow.collector.procfs.threads",
+        "sigwindow.analysis.windows",
+    }
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {"sigwindow"} | {
+        ".".join(("sigwindow", *path.parent.relative_to(ROOT / "sigwindow" if top == "sigwindow" else ROOT).parts))
+        for top in (*PARTS, "sigwindow")
+        for path in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(declared) == found
 
 
 def test_every_part_has_modules_and_a_docstring_in_each() -> None:
     for part in (*PARTS, "sigwindow"):
-        modules = sorted((ROOT / part).glob("*.py"))
-        assert modules
-        for path in modules:
+        found = modules(part)
+        assert found
+        for path in found:
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path}: no docstring"
 
 
