@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from .engine.windows import Analysis
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
 from .totals import VERDICTS
-from .windows import Analysis
 
 SCHEMA = "sigwindow.compare/1"
 SIGNIFICANT = 0.05

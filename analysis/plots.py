@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sigwindow.probes.events import printable
 from sigwindow.probes.signals import considered, members, word_of
 from sigwindow.probes.signals import name as signal_name
 from sigwindow.probes.signals import number as signal_number
+from sigwindow.probes.text import printable
 
 from .statistics import births_per_second, by_signal_and_process, survival
 from .totals import VERDICTS
@@ -25,7 +25,7 @@ from .totals import VERDICTS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .windows import Analysis
+    from .engine.windows import Analysis
 
 BLACK, ORANGE, SKY, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7"
 PALE_RED, PALE_GREY, GREY = "#F2B48C", "#E6E6E6", "#767676"

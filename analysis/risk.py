@@ -20,7 +20,7 @@ from scipy import special
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
-from .windows import Analysis
+from .engine.windows import Analysis
 
 Array = NDArray[Any]
 

@@ -19,8 +19,8 @@ from scipy import special
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
+from .engine.windows import Analysis
 from .totals import VERDICTS
-from .windows import Analysis
 
 Array = NDArray[Any]
 

@@ -14,8 +14,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sigwindow.probes import events
 from sigwindow.probes.errors import CannotTraceError
+from sigwindow.probes.text import decoded
 
 from . import lines
 from .command import Command
@@ -113,7 +113,7 @@ class ExternalSession:
             data = os.read(tracer.stdout.fileno(), 1 << 16) if waiting else b""
             if not data:
                 messages.seek(0)
-                why = events.text(messages.read(2000)).strip() or "it said nothing"
+                why = decoded(messages.read(2000)).strip() or "it said nothing"
                 raise CannotTraceError(f"{self._argv[0]} did not begin to trace: {why}")
             said += data
         return said

@@ -9,10 +9,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from sigwindow.probes import events
 from sigwindow.probes.errors import InputError
+from sigwindow.probes.text import decoded, printable
 
-from . import lines, strace
+from . import lines
+from .strace import log as strace
 
 _HEAD_BYTES = 1 << 16
 
@@ -57,9 +58,9 @@ def opened(path: Path, messages: Path | None = None) -> Iterator[Recording]:
                 yield lines.Reader(file, told)
                 return
     except OSError as error:
-        raise InputError(f"can't read {events.printable(str(path))}: {error.strerror}") from None
+        raise InputError(f"can't read {printable(str(path))}: {error.strerror}") from None
     if not strace.recognises(head):
-        first = events.text(head.split(b"\n", 1)[0][:120])
-        name = events.printable(str(path))
+        first = decoded(head.split(b"\n", 1)[0][:120])
+        name = printable(str(path))
         raise InputError(f"{name} is neither a log of strace nor lines of our scripts. It begins with {first!r}")
     yield strace.Log(family)

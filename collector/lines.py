@@ -20,6 +20,7 @@ import pyarrow.csv as pa_csv
 
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError
+from sigwindow.probes.text import decoded
 
 from . import tracefile
 
@@ -152,7 +153,7 @@ class Parser:
         if self.info:
             raise InputError("there are two headers: two traces in one file")
         told, _, host = told.partition(b" host=")
-        values = {k: v for k, _, v in (field.partition("=") for field in events.text(told).split())}
+        values = {k: v for k, _, v in (field.partition("=") for field in decoded(told).split())}
         try:
             self.start_ns = _number(values["time_ns"])
             wall_ns = _number(values["wall_ns"]) if "wall_ns" in values else _number(values["wall_us"]) * 1000
@@ -163,7 +164,7 @@ class Parser:
                 signals=values["signals"],
                 kernel=values.get("kernel", ""),
                 arch=values.get("arch", ""),
-                host=events.text(host),
+                host=decoded(host),
                 boot_id="",
                 clock=values["clock"],
                 clock_to_wall_ns=str(wall_ns - self.start_ns),
@@ -208,7 +209,7 @@ def _name(encoded: str) -> str:
         raw = bytes.fromhex(encoded.replace("\\x", ""))
     else:
         raw = b"".join(int(word, 16).to_bytes(8, "little") for word in encoded.split(":"))
-    return events.text(raw.split(b"\0", 1)[0])
+    return decoded(raw.split(b"\0", 1)[0])
 
 
 class Ordered:
@@ -263,7 +264,7 @@ class Reader:
         head = file.read(CHUNK_BYTES)
         self._first = self._parser.feed(head)
         if not self._parser.info:
-            line = events.text(head.split(b"\n", 1)[0][:200])
+            line = decoded(head.split(b"\n", 1)[0][:200])
             raise InputError(f"no header of the line protocol; the first line is {line!r}")
         self.info = self._parser.info
         self.cut = False

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sigwindow.probes import events
 from sigwindow.probes.errors import UsageError
+from sigwindow.probes.text import decoded
 
 _PROC = Path("/proc")
 
@@ -59,7 +60,7 @@ def _thread(pid: int, tid: int) -> Thread | None:
         pid,
         tid,
         # the kernel escapes newline and backslash in Name itself
-        events.text(fields[b"Name"].strip()),
+        decoded(fields[b"Name"].strip()),
         word(b"SigBlk"),
         word(b"SigCgt"),
         word(b"SigIgn"),
@@ -75,7 +76,7 @@ def processes() -> Iterator[tuple[int, str]]:
                 name = (entry / "comm").read_bytes()
             except OSError:
                 continue
-            yield int(entry.name), events.text(name.rstrip(b"\n"))
+            yield int(entry.name), decoded(name.rstrip(b"\n"))
 
 
 def is_alive(pid: int) -> bool:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.text import printable
 
 _PREFIX = "sigwindow."  # of our keys in the schema's metadata
 FLUSH_S = 0.5  # at least every second is promised
@@ -166,7 +167,7 @@ class Reader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
-        shown = events.printable(str(path))
+        shown = printable(str(path))
         self.cut = False
         self._at = 0
         try:
@@ -180,13 +181,13 @@ class Reader:
         except OSError as error:
             number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else 0)  # fsspec gives none
             reason = os.strerror(number) if number else str(error)
-            raise InputError(f"can't read {shown}: {events.printable(reason)}") from None
+            raise InputError(f"can't read {shown}: {printable(reason)}") from None
         told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
         self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
         if not self.info:
             raise InputError(f"{shown} is an Arrow file, but not a trace of sigwindow")
         if self.info.get("format") != str(events.FORMAT_VERSION):
-            theirs = events.printable(self.info.get("format", "?"))
+            theirs = printable(self.info.get("format", "?"))
             raise InputError(f"{shown} has trace format {theirs}, and this version reads {events.FORMAT_VERSION}")
         missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
         if missing:

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from sigwindow import offline, render
+from sigwindow import fleet
 from sigwindow.analysis import plots
 from sigwindow.analysis.summary import summarise
+from sigwindow.terminal import render
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -58,7 +59,7 @@ def main() -> None:
     axes = figure.subplots(2, 2)
     panels = []
     for column, (mode, trace) in enumerate(zip(MODES, traces, strict=True)):
-        analysis, info = offline.analyse(trace)
+        analysis, info = fleet.analyse(trace)
         panels.append(Panel(render.summary(summarise(analysis.totals, info), analysis.totals.worst), title=mode))
         plots.timeline(analysis, ax=axes[0][column])
         plots.ecdf(analysis, ax=axes[1][column])

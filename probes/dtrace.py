@@ -14,7 +14,7 @@ from pathlib import Path
 from .errors import CannotTraceError, UsageError
 
 READY = b"sigwindow-ready"  # the scripts' first line once their probes are in (docs/lines.md)
-_HERE = Path(__file__).resolve().parent
+_SCRIPTS = Path(__file__).resolve().parent / "scripts"
 
 
 def command(pid: int, *, attaches: bool) -> list[str]:
@@ -36,7 +36,7 @@ def command(pid: int, *, attaches: bool) -> list[str]:
     if os.geteuid() != 0:
         raise CannotTraceError("DTrace needs root: try again with sudo")
     if system == "FreeBSD":
-        return [*dtrace, "-q", "-Z", "-s", str(_HERE / "window.d"), str(pid)]
+        return [*dtrace, "-q", "-Z", "-s", str(_SCRIPTS / "window.d"), str(pid)]
     if attaches:
         raise UsageError("DTrace on Linux can't read which handlers a running process has: use `run`, or --backend bcc")
-    return [*dtrace, "-q", "-s", str(_HERE / "window-linux.d"), str(pid)]
+    return [*dtrace, "-q", "-s", str(_SCRIPTS / "window-linux.d"), str(pid)]

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .text import decoded
+
 FORMAT_VERSION = 1
 COMM_BYTES = 16  # TASK_COMM_LEN, include/linux/sched.h
 
@@ -140,20 +142,10 @@ def kind_codes(batch: pa.RecordBatch) -> np.ndarray:
     return table[column.indices.to_numpy(zero_copy_only=False)] if len(table) else np.empty(0, np.uint8)
 
 
-def printable(text: str) -> str:
-    """Text from the traced world with what a terminal would act on escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def text(raw: bytes) -> str:
-    """Bytes from the traced world as printable text."""
-    return printable(raw.decode("utf-8", "backslashreplace"))
-
-
 def _texts(raw: np.ndarray) -> pa.Array:
     """A fixed-width byte column as strings; Python touches each distinct value once."""
     encoded = pa.array(raw, pa.binary()).dictionary_encode()
-    distinct = [text(value) for value in encoded.dictionary.to_pylist()]
+    distinct = [decoded(value) for value in encoded.dictionary.to_pylist()]
     return pa.array(distinct, pa.string()).take(encoded.indices)
 
 

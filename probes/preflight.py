@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from . import binding, headers
+from .bcc import binding, headers
 from .errors import CannotTraceError
 
 State = Literal["fine", "degraded", "missing"]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import CannotTraceError, UsageError
-from .events import text
+from .text import decoded
 
 CALLS = (
     "rt_sigprocmask",
@@ -101,7 +101,7 @@ class Tracer:
         """What strace says on its standard error."""
         self._process.terminate()
         said = self._process.communicate()[1] or b""
-        return text(said.strip().removeprefix(b"strace: ")) or "it says nothing"
+        return decoded(said.strip().removeprefix(b"strace: ")) or "it says nothing"
 
     def read(self, timeout_s: float) -> bytes | None:
         """What strace wrote, empty if nothing came in `timeout_s`, None at the log's end."""

@@ -16,15 +16,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from sigwindow import live
-from sigwindow.analysis.windows import Analysis
-from sigwindow.collector import procfs, strace, tracefile
+from sigwindow.analysis.engine.windows import Analysis
+from sigwindow.collector import procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.external import ExternalSession
 from sigwindow.collector.session import Session
-from sigwindow.live import LiveWindows
-from sigwindow.probes import bcc, dtrace, preflight
+from sigwindow.collector.strace import live as strace
+from sigwindow.probes import dtrace, preflight
+from sigwindow.probes.bcc import loader as bcc
 from sigwindow.probes.errors import CannotTraceError, UsageError
+from sigwindow.terminal import view as live
+from sigwindow.terminal.view import LiveWindows
 
 BEGUN = "[sigwindow] tracing"  # told on standard error by an attach, once nothing is missed any more
 

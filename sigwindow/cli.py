@@ -18,10 +18,10 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from sigwindow.analysis.windows import Analysis
+    from sigwindow.analysis.engine.windows import Analysis
     from sigwindow.capture import Request
+    from sigwindow.fleet import Measured
     from sigwindow.gates import Gates, Outcome
-    from sigwindow.offline import Measured
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _VERDICT_GATES = ("exposed", "hit", "critical")
@@ -142,8 +142,8 @@ def doctor(as_json: bool) -> int:
     """Say whether tracing works here, with what, and what to do where it does not."""
     from dataclasses import asdict
 
-    from sigwindow import render
     from sigwindow.probes import preflight
+    from sigwindow.terminal import render
 
     found = preflight.checks()
     if as_json:
@@ -193,7 +193,8 @@ def _request(options: dict[str, Any], **what: Any) -> Request:
 
 def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | None, int]:
     """Record, report to the stream `to`, and return the command's status and the gate's exit code."""
-    from sigwindow import capture, render
+    from sigwindow import capture
+    from sigwindow.terminal import render
 
     gates = _gates(options)
     captured = capture.record(request)
@@ -209,8 +210,8 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
 
 def _report(analysis: Analysis, info: dict[str, str], gates: Gates, options: dict[str, Any], to: Any) -> int:
     """Print the summary, write it as JSON where asked, and answer for the gates."""
-    from sigwindow import render
     from sigwindow.analysis import summary as summaries
+    from sigwindow.terminal import render
 
     summary = summaries.summarise(analysis.totals, info)
     render.console(to).print(render.summary(summary, analysis.totals.worst))
@@ -220,10 +221,10 @@ def _report(analysis: Analysis, info: dict[str, str], gates: Gates, options: dic
 
 def _write(path: Path | None, text: str, force: bool) -> None:
     """Write a text to a file, to standard output for `-`, or nowhere."""
-    from sigwindow import offline
+    from sigwindow import fleet
 
     if path is not None:
-        with offline.text_output(None if str(path) == "-" else path, force=force) as file:
+        with fleet.text_output(None if str(path) == "-" else path, force=force) as file:
             file.write(text)
 
 
@@ -244,7 +245,7 @@ def _gates(options: dict[str, Any]) -> Gates:
 def _answer(outcomes: list[Outcome], options: dict[str, Any], unreadable: Sequence[tuple[str, str]] = ()) -> int:
     """Tell of gates that are not open, on standard error and in the JUnit file; returns the exit code."""
     from sigwindow import gates
-    from sigwindow.probes.events import printable
+    from sigwindow.probes.text import printable
 
     for trace, gate, state, message in outcomes:
         if state != "passed":
@@ -260,8 +261,8 @@ def _answer(outcomes: list[Outcome], options: dict[str, Any], unreadable: Sequen
 @click.argument("pid", type=click.IntRange(min=1))
 def inspect(pid: int, as_json: bool) -> None:
     """Show the signal masks of a live process's threads now, from /proc, with no probe."""
-    from sigwindow import render
     from sigwindow.collector import procfs
+    from sigwindow.terminal import render
 
     threads = procfs.threads(pid)
     if as_json:
@@ -311,19 +312,20 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     TRACE is a file, a folder, a pattern in quotes, or a URL of one of them (a folder's ends in /). A file that can't
     be read is told, and the others go on.
     """
-    from sigwindow import offline, render
+    from sigwindow import fleet
     from sigwindow.analysis import summary as summaries
+    from sigwindow.terminal import render
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
     if options["dask"] is not None and (form in ("csv", "parquet") or options["by"] or options["rates"]):
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
     gates = _gates(options)
-    names = offline.expand(traces)
+    names = fleet.expand(traces)
     judging = {"ready": options["ready"], "signals": options["signals"]}
     extra: list[Any] = []
     if form in ("csv", "parquet"):
-        found = offline.write_threads(names, form, output, **judging, force=options["force"])
+        found = fleet.write_threads(names, form, output, **judging, force=options["force"])
     elif options["by"] or options["rates"]:
         found, extra = _with_tables(names, options["by"], options["rates"], judging)
     else:
@@ -334,7 +336,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
         click.echo(f"sigwindow: {error}", err=True)
 
     told = [summaries.summarise(one.totals, one.info or {}) for one in readable if one.totals]
-    everything, common = offline.total(found, **judging)
+    everything, common = fleet.total(found, **judging)
     summary = summaries.summarise(everything, common)
     as_json = summaries.to_json(summary)
     if len(names) > 1:
@@ -348,7 +350,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     if form == "json" and (readable or len(names) > 1):
         _write(output or Path("-"), as_json, options["force"])
     if form == "table" and readable:
-        with offline.text_output(output, force=options["force"]) as file:
+        with fleet.text_output(output, force=options["force"]) as file:
             console = render.console(file)
             if len(names) > 1:
                 console.print(render.batch([one.name for one in readable], told, summary, console.width), "")
@@ -362,16 +364,17 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
 
 def _measured(names: Sequence[str], dask: str | None, judging: dict[str, str]) -> list[Measured]:
     """The totals of every file, with a progress bar on a terminal."""
-    from sigwindow import offline, render
+    from sigwindow import fleet
+    from sigwindow.terminal import render
 
     with render.progress() as bar:
         if dask is not None:
             task = bar.add_task("files", total=len(names))
-            return offline.measure_with_dask(names, **judging, address=dask or None, done=lambda: bar.advance(task))
+            return fleet.measure_with_dask(names, **judging, address=dask or None, done=lambda: bar.advance(task))
         found = []
         for number, name in enumerate(names, 1):
             task = bar.add_task(f"file {number} of {len(names)}", total=None)
-            found.append(offline.measure(name, **judging, progress=partial(_advance, bar, task)))
+            found.append(fleet.measure(name, **judging, progress=partial(_advance, bar, task)))
             bar.remove_task(task)
         return found
 
@@ -384,18 +387,19 @@ def _with_tables(
     names: Sequence[str], by: str | None, rates: Sequence[str], judging: dict[str, str]
 ) -> tuple[list[Measured], list[Any]]:
     """The totals of every file, and the tables that need its threads in memory."""
-    from sigwindow import offline, render
+    from sigwindow import fleet
     from sigwindow.analysis import risk, statistics
     from sigwindow.probes.errors import InputError
+    from sigwindow.terminal import render
 
     found, tables = [], []
     for name in names:
         try:
-            analysis, info = offline.analyse(name, **judging)
+            analysis, info = fleet.analyse(name, **judging)
         except InputError as error:
-            found.append(offline.Measured(name, error=str(error)))
+            found.append(fleet.Measured(name, error=str(error)))
             continue
-        found.append(offline.Measured(name, analysis.totals, info))
+        found.append(fleet.Measured(name, analysis.totals, info))
         of = f" of {name}" if len(names) > 1 else ""
         if by:
             offset = info.get("clock_to_wall_ns", "")
@@ -415,11 +419,11 @@ def _with_tables(
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 def report(traces: Sequence[str], output: Path, ready: str, signals: str, rates: Sequence[str], force: bool) -> None:
     """Write one self-contained HTML page about TRACE files."""
-    from sigwindow import offline
-    from sigwindow.analysis import report as reports
+    from sigwindow import fleet
     from sigwindow.analysis import risk
+    from sigwindow.analysis.report import page as reports
 
-    found = [(name, *offline.analyse(name, ready=ready, signals=signals)) for name in offline.expand(traces)]
+    found = [(name, *fleet.analyse(name, ready=ready, signals=signals)) for name in fleet.expand(traces)]
     page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
     _write(output, page, force)
 
@@ -433,14 +437,13 @@ def report(traces: Sequence[str], output: Path, ready: str, signals: str, rates:
 @click.argument("new")
 def compare(base: str, new: str, **options: Any) -> int:
     """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
-    from sigwindow import offline, render
+    from sigwindow import fleet
     from sigwindow.analysis import compare as comparing
     from sigwindow.analysis import summary as summaries
+    from sigwindow.terminal import render
 
     gates = _gates(options)
-    before, after = (
-        offline.analyse(name, ready=options["ready"], signals=options["signals"])[0] for name in (base, new)
-    )
+    before, after = (fleet.analyse(name, ready=options["ready"], signals=options["signals"])[0] for name in (base, new))
     comparison = comparing.compare(before, after)
     render.console().print(render.comparison(comparison))
     _write(options["json_file"], summaries.to_json(comparison.to_dict()), options["force"])
@@ -455,7 +458,7 @@ def compare(base: str, new: str, **options: Any) -> int:
 @click.argument("traces", metavar="TRACE", nargs=-1, required=True)
 def plot(kind: str, traces: Sequence[str], output: Path, ready: str, signals: str, force: bool) -> None:
     """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW."""
-    from sigwindow import offline
+    from sigwindow import fleet
     from sigwindow.analysis import plots
     from sigwindow.collector import tracefile
 
@@ -465,7 +468,7 @@ def plot(kind: str, traces: Sequence[str], output: Path, ready: str, signals: st
     form = output.suffix.lower().removeprefix(".")
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
-    found = [offline.analyse(trace, ready=ready, signals=signals)[0] for trace in traces]
+    found = [fleet.analyse(trace, ready=ready, signals=signals)[0] for trace in traces]
     if kind == "compare":
         axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem))
     else:
@@ -487,10 +490,10 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
     What FILE is, is told by its content. A log of `strace -ff` is named by one of its files, or by what their names
     have in common.
     """
-    from sigwindow import render
-    from sigwindow.analysis.windows import Windows, policies_of
+    from sigwindow.analysis.engine.windows import Windows, policies_of
     from sigwindow.collector import importing, tracefile
-    from sigwindow.probes.events import printable
+    from sigwindow.probes.text import printable
+    from sigwindow.terminal import render
 
     gates = _gates(options)
     policies_of(options["ready"])  # what is wrong is told before the work

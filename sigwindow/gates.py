@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from sigwindow.analysis.summary import duration
 from sigwindow.analysis.totals import VERDICTS, Totals
 from sigwindow.probes.errors import InputError, UsageError
-from sigwindow.probes.events import printable
+from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison

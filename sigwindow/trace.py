@@ -15,16 +15,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from sigwindow import offline
+from sigwindow import fleet
 from sigwindow.analysis import risk as risks
 from sigwindow.analysis import statistics
 from sigwindow.analysis.compare import Comparison, compare
+from sigwindow.analysis.engine.windows import Analysis, combined
 from sigwindow.analysis.summary import duration, sentence, summarise
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Analysis, combined
 from sigwindow.collector import tracefile
 from sigwindow.probes import signals
-from sigwindow.probes.events import printable
+from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def read(*sources: str | Path, ready: str = "auto", signals: str = "async") -> T
         >>> read("notebooks/traces/newosproc-*.arrows").summary["threads"]["born"]
         398
     """
-    trace = Trace(offline.expand([str(source) for source in sources]), ready=ready, signals=signals)
+    trace = Trace(fleet.expand([str(source) for source in sources]), ready=ready, signals=signals)
     _ = trace.info  # what is no trace is told here, not at the first table
     return trace
 
@@ -86,7 +86,7 @@ class Trace:
     @cached_property
     def analysis(self) -> Analysis:
         """All tables of the engine; the commonest ones are attributes of the trace itself."""
-        found = [offline.analyse(source, ready=self.ready, signals=self.signals)[0] for source in self.sources]
+        found = [fleet.analyse(source, ready=self.ready, signals=self.signals)[0] for source in self.sources]
         return combined(found) if len(found) > 1 else found[0]
 
     @property
@@ -168,7 +168,7 @@ class Trace:
 
     def report(self, path: str | Path, *, force: bool = False) -> None:
         """Write the one-page HTML report, with a section a source. Raises UsageError where the file exists."""
-        from sigwindow.analysis.report import report
+        from sigwindow.analysis.report.page import report
 
         parts = (
             [self]
@@ -176,7 +176,7 @@ class Trace:
             else [Trace([s], ready=self.ready, signals=self.signals) for s in self.sources]
         )
         page = report([(t.sources[0], t.analysis, t.info) for t in parts], partial(risks.risk, rates=None))
-        with offline.text_output(Path(path), force=force) as file:
+        with fleet.text_output(Path(path), force=force) as file:
             file.write(page)
 
     @property

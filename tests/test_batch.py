@@ -27,7 +27,7 @@ from dask.distributed import Client, LocalCluster
 from fsspec.implementations.memory import MemoryFileSystem
 from reference import BLOCK_ALL, Row, batch
 
-from sigwindow import offline
+from sigwindow import fleet
 from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD
 from sigwindow.probes.signals import number, word_of
@@ -85,7 +85,7 @@ def traces(folder: Path) -> list[Path]:
 
 def threads_of(traces: list[Path]) -> pd.DataFrame:
     """The thread tables of traces, one after the other, with the file."""
-    tables = [offline.analyse(path)[0].threads.assign(trace=str(path)) for path in traces]
+    tables = [fleet.analyse(path)[0].threads.assign(trace=str(path)) for path in traces]
     table = pd.concat(tables, ignore_index=True)
     return table[["trace", *table.columns.drop("trace")]]
 
@@ -258,7 +258,7 @@ class SlowFile(pa.OSFile):  # type: ignore[misc]
 def test_progress_is_told_while_the_file_is_closed(traces: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pa, "OSFile", SlowFile)
     told: list[tuple[int, int]] = []
-    offline.read(traces[0], progress=lambda *at: told.append(at))
+    fleet.read(traces[0], progress=lambda *at: told.append(at))
     assert told
     assert all(0 <= done <= size == traces[0].stat().st_size for done, size in told)
 
@@ -284,13 +284,13 @@ def test_urls(sigwindow: Run, traces: list[Path], in_memory: list[str]) -> None:
 
 def test_patterns_and_folders_of_urls(traces: list[Path], in_memory: list[str]) -> None:
     fsspec.filesystem("memory").pipe("/batch/notes.txt", b"no trace")
-    found = offline.expand(["memory://batch/"])
-    assert [offline.read(url)[0].totals().born for url in found] == [101] * len(traces)
+    found = fleet.expand(["memory://batch/"])
+    assert [fleet.read(url)[0].totals().born for url in found] == [101] * len(traces)
     assert [url.rpartition("/")[2] for url in found] == [path.name for path in traces]
-    assert offline.expand(["memory://batch/*.arrows", *found]) == found
+    assert fleet.expand(["memory://batch/*.arrows", *found]) == found
     streams = [path.as_uri() for path in traces if path.suffix == ".arrows"]
-    assert offline.expand([f"{traces[0].parent.as_uri()}/*.arrows"]) == streams
-    assert offline.expand(["https://host/t.arrows?key=1"]) == ["https://host/t.arrows?key=1"]
+    assert fleet.expand([f"{traces[0].parent.as_uri()}/*.arrows"]) == streams
+    assert fleet.expand(["https://host/t.arrows?key=1"]) == ["https://host/t.arrows?key=1"]
 
 
 @pytest.mark.parametrize(

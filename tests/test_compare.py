@@ -13,10 +13,10 @@ from rich.console import Console
 from scipy import stats
 
 from sigwindow.analysis.compare import compare, median_ratio, newcombe, two_proportions
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.analysis.statistics import Estimate, kaplan_meier, median
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Analysis, Windows
-from sigwindow.render import comparison
+from sigwindow.terminal.render import comparison
 
 
 def analysis(

@@ -19,7 +19,7 @@ import pytest
 from sigwindow.collector import lines
 from sigwindow.probes import events
 
-PROBES = Path(events.__file__).parent
+SCRIPTS_FOLDER = Path(events.__file__).parent / "scripts"
 SCRIPTS = ("window.d", "window-linux.d", "window.bt")
 
 # sys/sys/{_sigset,signal,signalvar,proc,ucred,jail}.h: the members that window.d uses, by their names and types there.
@@ -62,7 +62,7 @@ def compile_script(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str
 
 def freebsd_script() -> str:
     """window.d, with FreeBSD's types before it where the kernel has none of them."""
-    text = (PROBES / "window.d").read_text()
+    text = (SCRIPTS_FOLDER / "window.d").read_text()
     return text if platform.system() == "FreeBSD" else FREEBSD + text.removeprefix("#!/usr/sbin/dtrace -s\n")
 
 
@@ -87,13 +87,13 @@ def test_a_wrong_member_is_found(member: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="the Linux script needs Linux's types")
 def test_the_linux_script_compiles(tmp_path: Path) -> None:
-    done = compile_script((PROBES / "window-linux.d").read_text(), tmp_path)
+    done = compile_script((SCRIPTS_FOLDER / "window-linux.d").read_text(), tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_line_that_a_script_prints_is_in_the_protocol(script: str) -> None:
-    text = (PROBES / script).read_text()
+    text = (SCRIPTS_FOLDER / script).read_text()
     formats = re.findall(r'printf\("(E .*?)\\n"', text)
     # One value for each kind of number: %d is decimal, %x hexadecimal, %rx bytes of a name.
     printed = [
@@ -124,6 +124,6 @@ def test_every_line_that_a_script_prints_is_in_the_protocol(script: str) -> None
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_event_is_counted(script: str) -> None:
     """One `@lines = count()` for each line; an error's line stands for the one that the clause had counted."""
-    text = (PROBES / script).read_text()
+    text = (SCRIPTS_FOLDER / script).read_text()
     printed = text.count('printf("E ')
     assert text.count("@lines = count()") == printed - 1

@@ -21,8 +21,9 @@ from commandline import Run
 from reference import Row, batch
 
 from sigwindow.probes import events
-from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER, printable
+from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
+from sigwindow.probes.text import printable
 
 PROF = number("PROF")
 TEXTS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sigwindow.analysis.windows import Windows
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.probes import events
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,10 +73,10 @@ def test_analysis_imports_no_tracer() -> None:
 
 def test_an_import_in_a_subfolder_is_seen(tmp_path: Path) -> None:
     module = tmp_path / "x.py"
-    module.write_text("from ..procfs import threads\nfrom sigwindow.analysis import windows\n")
+    module.write_text("from ..procfs import threads\nfrom sigwindow.analysis.engine import windows\n")
     assert imports(module, "sigwindow.collector.strace") == {
         "sigwindow.collector.procfs.threads",
-        "sigwindow.analysis.windows",
+        "sigwindow.analysis.engine.windows",
     }
 
 

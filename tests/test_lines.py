@@ -20,15 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from truth import read_truth
 
-from sigwindow import offline
-from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow import fleet
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.collector import lines, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.signals import SA_ONSTACK
+from sigwindow.probes.text import decoded
 
-PROBES = Path(events.__file__).parent
+SCRIPTS_FOLDER = Path(events.__file__).parent / "scripts"
 COLUMNS = [name for name in events.SCHEMA.names if name != "stack"]
 SETS = {"mask", "mask_hi", "handled", "handled_hi", "onstack", "onstack_hi", "sa_flags", "flags"}
 HEADER = (
@@ -148,7 +149,7 @@ def test_both_words_of_freebsd_s_sets_are_read_from_a_trace(tmp_path: Path) -> N
     with tracefile.Writer(trace, reader.info) as writer:
         for batch in reader.batches():
             writer.write(batch)
-    found, _ = offline.analyse(trace)
+    found, _ = fleet.analyse(trace)
     assert found.by_signal["name"].tolist() == ["SIGRTMIN+2"]
 
 
@@ -238,7 +239,7 @@ HOSTILE = [
 def test_no_name_can_become_a_line(name: bytes, encode: Any) -> None:
     reader, table = read(HEADER + line(1000, "name", comm=encode((name + b"\0left over")[:20])) + END)
     assert list(table["kind"]) == ["name", "mark"]
-    assert table["comm"][0] == events.text(name)
+    assert table["comm"][0] == decoded(name)
     assert table["comm"][0].isprintable()
     assert reader.damaged == 0
 
@@ -327,7 +328,7 @@ def test_what_is_written_is_read(rows: list[Any]) -> None:
     assert (reader.damaged, reader.cut, reader.late) == (0, False, 0)
     expected = [
         {"stack": "", **dict.fromkeys(COLUMNS, 0), **columns, "time_ns": t, "kind": kind, "pid": 100, "tid": tid}
-        | {"comm": events.text(name.split(b"\0")[0])}
+        | {"comm": decoded(name.split(b"\0")[0])}
         for t, kind, tid, columns, name, _ in sorted(rows, key=lambda row: row[0])
     ]
     assert table.iloc[:-1].to_dict("records") == expected
@@ -377,9 +378,9 @@ def tracers() -> dict[str, list[str]]:
     """The commands of the tracers that are here. SIGWINDOW_DTRACE names a Linux DTrace 2 that is not installed."""
     found = {}
     if bpftrace := shutil.which("bpftrace"):
-        found["bpftrace"] = [bpftrace, str(PROBES / "window.bt")]
+        found["bpftrace"] = [bpftrace, str(SCRIPTS_FOLDER / "window.bt")]
     if dtrace := os.environ.get("SIGWINDOW_DTRACE"):
-        found["dtrace"] = [*shlex.split(dtrace), "-q", "-s", str(PROBES / "window-linux.d")]
+        found["dtrace"] = [*shlex.split(dtrace), "-q", "-s", str(SCRIPTS_FOLDER / "window-linux.d")]
     return found
 
 

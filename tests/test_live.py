@@ -17,8 +17,8 @@ import pyarrow as pa
 import pytest
 from truth import read_truth
 
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.summary import summarise, to_json
-from sigwindow.analysis.windows import Windows
 from sigwindow.collector.tracefile import Reader
 from sigwindow.probes import signals
 

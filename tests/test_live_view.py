@@ -23,10 +23,10 @@ import pyarrow as pa
 import pytest
 from rich.cells import cell_len
 
-from sigwindow.analysis.windows import Windows
-from sigwindow.live import Glance, Lines, LiveWindows, Process, Terminal, Thread, frame, view
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.probes import events
 from sigwindow.probes.signals import number, word_of
+from sigwindow.terminal.view import Glance, Lines, LiveWindows, Process, Terminal, Thread, frame, view
 
 HANDLED = word_of([number("PROF"), number("TERM")])
 

@@ -15,8 +15,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import StepPatch
 
 from sigwindow.analysis import plots
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.probes.signals import number, word_of
 
 PROF, USR1, SETXID = number("PROF"), number("USR1"), number("SETXID")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sigwindow.probes import binding, headers, preflight
+from sigwindow.probes import preflight
+from sigwindow.probes.bcc import binding, headers
 from sigwindow.probes.errors import CannotTraceError
 from sigwindow.probes.preflight import Check
 
@@ -515,7 +516,7 @@ def test_a_bcc_that_can_not_be_loaded_shows_in_the_trial(machine: Path) -> None:
 
 
 def test_the_tracepoints_are_those_of_the_bpf_program() -> None:
-    source = Path(preflight.__file__).with_name("window.bpf.c").read_text()
+    source = (Path(preflight.__file__).with_name("bpf") / "window.bpf.c").read_text()
     raw = re.findall(r"^RAW_TRACEPOINT_PROBE\((\w+)\)", source, re.MULTILINE)
     others = re.findall(r"^TRACEPOINT_PROBE\((\w+), (\w+)\)", source, re.MULTILINE)
     assert {name.partition(":")[2] for name in preflight.TRACEPOINTS if not name.startswith("syscalls:")} == set(raw)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sigwindow.probes import events, signals
-from sigwindow.probes.bcc import SOURCE, Options
+from sigwindow.probes.bcc.loader import SOURCE, Options
 from sigwindow.probes.errors import UsageError
 
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pytest
 from rows import batch
 
-from sigwindow.analysis.report import FIGURES, advice, report, sentence
+from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.report.page import FIGURES, advice, report, sentence
 from sigwindow.analysis.risk import risk
-from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, SA_ONSTACK, UNBLOCKABLE, number, word_of
 

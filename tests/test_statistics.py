@@ -15,12 +15,12 @@ from rich.console import Console
 from scipy import stats
 
 from sigwindow.analysis import statistics
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.summary import frames
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Windows
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import number, word_of
-from sigwindow.render import groups
+from sigwindow.terminal.render import groups
 
 HOUR_NS = 3600 * 10**9
 

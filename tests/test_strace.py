@@ -20,9 +20,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.capture import Request, record
-from sigwindow.collector import strace, strace_calls
+from sigwindow.collector.strace import calls as strace_calls
+from sigwindow.collector.strace import live
+from sigwindow.collector.strace import log as strace
 from sigwindow.probes import signals as sig
 from sigwindow.probes import strace as tracer
 from sigwindow.probes.errors import InputError, UsageError
@@ -401,9 +403,9 @@ def strace_works() -> None:
         pytest.skip("strace may not trace here")
 
 
-def captured(live: strace.Live) -> Analysis:
+def captured(session: live.Live) -> Analysis:
     windows = Windows("async")
-    for batch in live:
+    for batch in session:
         if batch.num_rows:
             windows.feed(batch)
     return windows.result("auto")
@@ -412,10 +414,10 @@ def captured(live: strace.Live) -> Analysis:
 @pytest.mark.parametrize(("mode", "verdict"), [("broken", "exposed"), ("fixed", "masked")])
 @pytest.mark.usefixtures("strace_works")
 def test_a_command(mode: str, verdict: str, workloads: Path) -> None:
-    live = strace.Live(argv=[str(workloads / "newosproc"), mode, "-n", "11"])
-    of = captured(live)
+    session = live.Live(argv=[str(workloads / "newosproc"), mode, "-n", "11"])
+    of = captured(session)
     assert of.threads["verdict"].tolist() == [verdict] * 11
-    assert (live.status, of.ended, of.lost_events) == (0, True, 0)
+    assert (session.status, of.ended, of.lost_events) == (0, True, 0)
 
 
 @pytest.mark.parametrize(
@@ -423,15 +425,15 @@ def test_a_command(mode: str, verdict: str, workloads: Path) -> None:
 )
 @pytest.mark.usefixtures("strace_works")
 def test_status_of_a_command(script: str, status: int) -> None:
-    live = strace.Live(argv=["sh", "-c", script])
-    captured(live)
-    assert live.status == status
+    session = live.Live(argv=["sh", "-c", script])
+    captured(session)
+    assert session.status == status
 
 
 @pytest.mark.usefixtures("strace_works")
 def test_attached_and_let_go(workloads: Path) -> None:
     with subprocess.Popen([workloads / "newosproc", "broken", "-r", "20"]) as target:
-        of = captured(strace.Live(pids=[target.pid], duration_s=0.4))
+        of = captured(live.Live(pids=[target.pid], duration_s=0.4))
         assert target.poll() is None
         target.terminate()
         assert target.wait(10) == 0
@@ -445,7 +447,7 @@ def test_the_command_gets_nothing_of_strace() -> None:
     """The same open files and the same mask as without."""
     script = "import os, signal; print(os.listdir('/proc/self/fd'), signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     argv = ["/usr/bin/python3", "-c", script]
-    code = f"from sigwindow.collector import strace\nfor _ in strace.Live(argv={argv!r}): pass"
+    code = f"from sigwindow.collector.strace import live\nfor _ in live.Live(argv={argv!r}): pass"
     plain, traced = (
         subprocess.run(command, capture_output=True, text=True, check=True)
         for command in (argv, [sys.executable, "-c", code])
@@ -459,11 +461,11 @@ def test_an_ordinary_user_may_trace_a_command(workloads: Path) -> None:
     program = shutil.copy(workloads / "newosproc", tempfile.mkdtemp())
     Path(program).parent.chmod(0o755)
     code = (
-        "import os, pandas\nfrom sigwindow.collector import strace\n"
+        "import os, pandas\nfrom sigwindow.collector.strace import live\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        f"live = strace.Live(argv=[{str(program)!r}, 'broken', '-n', '5'])\n"
-        "kinds = pandas.concat([batch.to_pandas() for batch in live])['kind']\n"
-        "print(os.geteuid(), (kinds == 'born').sum(), live.status)"
+        f"session = live.Live(argv=[{str(program)!r}, 'broken', '-n', '5'])\n"
+        "kinds = pandas.concat([batch.to_pandas() for batch in session])['kind']\n"
+        "print(os.geteuid(), (kinds == 'born').sum(), session.status)"
     )
     try:
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
@@ -475,9 +477,9 @@ def test_an_ordinary_user_may_trace_a_command(workloads: Path) -> None:
 @pytest.mark.usefixtures("strace_works")
 def test_what_cannot_be_traced() -> None:
     with pytest.raises(UsageError, match="no such command"):
-        strace.Live(argv=["no-such-command"])
+        live.Live(argv=["no-such-command"])
     with pytest.raises(UsageError, match="no process"):
-        captured(strace.Live(pids=[2**22 - 1]))
+        captured(live.Live(pids=[2**22 - 1]))
 
 
 @pytest.mark.live
@@ -490,5 +492,5 @@ def test_the_same_verdicts_as_bcc(program: str, verdict: str, workloads: Path) -
     name, mode = program.split()
     argv = [str(workloads / name), mode, "-n", "13"]
     by_bcc = record(Request(argv=argv)).analysis.threads["verdict"].tolist()
-    by_strace = captured(strace.Live(argv=argv)).threads["verdict"].tolist()
+    by_strace = captured(live.Live(argv=argv)).threads["verdict"].tolist()
     assert by_strace == by_bcc == [verdict] * 13

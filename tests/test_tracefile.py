@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sigwindow.collector.tracefile import Reader, Writer, describe
-from sigwindow.offline import read
+from sigwindow.fleet import read
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rows import batch
 
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.analysis.summary import summarise, to_json
-from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.signals import ALL, SA_ONSTACK, SA_RESETHAND, UNBLOCKABLE, number, word_of

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
 
-from sigwindow.analysis import lives
-from sigwindow.analysis import windows as engine
-from sigwindow.analysis.windows import Analysis, Windows
+from sigwindow.analysis.engine import lives
+from sigwindow.analysis.engine import windows as engine
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
 from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
 

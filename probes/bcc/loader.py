@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from . import binding, btf, events, headers, preflight
-from .errors import CannotTraceError, UsageError
-from .ring import Ring
+from sigwindow.probes import btf, events, preflight
+from sigwindow.probes.errors import CannotTraceError, UsageError
+from sigwindow.probes.ring import Ring
+from sigwindow.probes.text import decoded
 
-SOURCE = Path(__file__).with_name("window.bpf.c")
+from . import binding, headers
+
+SOURCE = Path(__file__).parent.with_name("bpf") / "window.bpf.c"
 DEFAULT_BUFFER_BYTES = 16 << 20
 
 
@@ -154,8 +157,7 @@ class Probes:
         distinct, first, index = np.unique(keys, return_index=True, return_inverse=True)
         folded = [
             ";".join(
-                events.text(self._bpf.sym(address, pid, show_module=False))
-                for address in reversed(list(table.walk(key)))
+                decoded(self._bpf.sym(address, pid, show_module=False)) for address in reversed(list(table.walk(key)))
             )
             if key >= 0
             else ""

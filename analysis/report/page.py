@@ -21,13 +21,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from sigwindow.analysis import plots
+from sigwindow.analysis.engine.windows import Analysis
+from sigwindow.analysis.summary import duration, frames, summarise
+from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import signals
-from sigwindow.probes.events import printable
-
-from . import plots
-from .summary import duration, frames, summarise
-from .totals import VERDICTS
-from .windows import Analysis
+from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,7 +112,7 @@ def report(
     analysis (`sigwindow.analysis.risk.risk`, with its rates filled in). Returns the page's text.
     """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sigwindow.analysis", "."),
+        loader=jinja2.PackageLoader("sigwindow.analysis", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_finalize,

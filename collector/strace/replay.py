@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pyarrow as pa
 
+from sigwindow.collector import procfs
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import InputError
 
-from . import procfs
-from .strace_calls import (
+from .calls import (
     BIRTHS,
     CLONE_CLEAR_SIGHAND,
     CLONE_FLAGS,

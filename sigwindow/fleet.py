@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.analysis.totals import Totals, merged
-from sigwindow.analysis.windows import Analysis, Windows
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError
-from sigwindow.probes.events import printable
+from sigwindow.probes.text import printable
 
 TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
 _T = TypeVar("_T")

@@ -16,14 +16,14 @@ from sigwindow.analysis import summary as summaries
 from sigwindow.analysis.summary import duration
 from sigwindow.analysis.totals import VERDICTS as RISING
 from sigwindow.probes import signals
-from sigwindow.probes.events import printable
+from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison
     from sigwindow.collector.procfs import Thread
-    from sigwindow.live import Glance, Process
-    from sigwindow.live import Thread as LiveThread
     from sigwindow.probes.preflight import Check
+    from sigwindow.terminal.view import Glance, Process
+    from sigwindow.terminal.view import Thread as LiveThread
 
 VERDICTS = tuple(reversed(RISING))  # the worst first
 _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": "green", "unhandled": "dim"}

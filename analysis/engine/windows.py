@@ -19,11 +19,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sigwindow.analysis.durations import counted
+from sigwindow.analysis.totals import BY_SIGNAL, VERDICTS, WORST, Totals, merged
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import OrderError, UsageError
 
-from .durations import counted
 from .lives import (
     CRITICAL,
     DEFERRED,
@@ -39,7 +40,6 @@ from .lives import (
     Part,
     joined,
 )
-from .totals import BY_SIGNAL, VERDICTS, WORST, Totals, merged
 
 Array = NDArray[Any]
 

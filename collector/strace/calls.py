@@ -11,6 +11,7 @@ from functools import lru_cache
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import InputError
+from sigwindow.probes.text import decoded
 
 _LONGEST_LINE_BYTES = 1 << 24
 _LONGEST_HALF_BYTES = 1 << 14  # kept of a call that waits for its second half
@@ -109,7 +110,7 @@ class Style:
         foreign = [line for line in lines if not test.match(line) and not remark.match(line)]
         if not counts[self.stamp] or len(foreign) * 2 > len(lines):
             line = (foreign or lines or [b""])[0][:120]
-            raise InputError(f"{name} is not a log of strace; this line is not: {events.text(line)!r}")
+            raise InputError(f"{name} is not a log of strace; this line is not: {decoded(line)!r}")
         if self.stamp == "-t":
             raise InputError(f"{name} has times in whole seconds, which is too coarse: record it with strace -f -ttt")
         if not self.stamp:
@@ -475,4 +476,4 @@ def first_string(args: bytes) -> bytes:
 
 
 def comm_of(name: bytes) -> str:
-    return events.text(name[: events.COMM_BYTES - 1].partition(b"\0")[0])
+    return decoded(name[: events.COMM_BYTES - 1].partition(b"\0")[0])

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.screen import Screen
 
-from sigwindow import render
-from sigwindow.analysis.lives import Part
+from sigwindow.analysis.engine.lives import Part
+from sigwindow.analysis.engine.windows import Judged, Store, Windows, policy_of
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.analysis.windows import Judged, Store, Windows, policy_of
+from sigwindow.terminal import render
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CannotTraceError
+from sigwindow.probes.errors import CannotTraceError
 
 VARIABLE = "BCC_KERNEL_SOURCE"  # read by bcc, src/cc/frontends/clang/loader.cc
 INSTALL = (

@@ -1,0 +1,1 @@
+"""The engine: from events to one row a born thread, its setup window and what happened in it."""

@@ -1,0 +1,1 @@
+"""Logs of strace as traces: from files that somebody has, or from strace at work."""
