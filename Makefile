@@ -1,34 +1,39 @@
-# make demo    the story on real probes: a runtime that creates threads wrongly, and the same one corrected
-# make test    every test            make check   lint, types, the direction of imports
-# make bench   what tracing costs    make clean   remove what was built, the environment too
-#
-# Each sets up what it needs: distribution packages and tracefs when root, a virtual environment, the workloads.
+# Each target sets up what it needs: distribution packages and tracefs when root, a virtual environment, the workloads.
 
 PYTHON ?= python3
+ARGS ?=
 ROOT := $(filter 0,$(shell id -u))
 BIN := .venv/bin
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120
 
 PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools chromium util-linux
 
-.PHONY: demo test check bench setup packages tracefs workloads clean
+.PHONY: help demo test check format bench setup packages venv tracefs workloads dtrace clean
 
-demo: setup
+help: ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
+
+demo: setup ## the story on real probes: a runtime that creates threads wrongly, and the same one corrected
 	$(BIN)/python docs/demo.py
 
-test: setup
-	$(BIN)/pytest
+test: setup ## every test; make test ARGS=tests/test_risk.py runs some
+	$(BIN)/pytest $(ARGS)
 
-check: setup
+check: .venv/installed ## lint, types, the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layout.py
 
-bench: setup
+format: .venv/installed ## put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## what tracing costs, and how fast the engine is
 	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/engine.py
 
-setup: packages tracefs .venv/installed workloads
+setup: packages tracefs .venv/installed workloads ## all that tests and demo need
 
 # The headers' package of Debian is named after the architecture; Ubuntu has `generic` for all.
 packages:
@@ -40,13 +45,13 @@ packages:
 	installed linux-headers-$$arch || installed linux-headers-generic || headers=yes; \
 	[ -n "$$missing$$headers" ] || exit 0; \
 	if [ -z "$(ROOT)" ]; then echo "Missing, and not root to install them:$$missing$${headers:+ linux-headers-$$arch}"; exit 0; fi; \
-	apt-get update -qq; \
+	$(APT) update; \
 	if [ -n "$$headers" ]; then \
 	    apt-cache show linux-headers-$$arch >/dev/null 2>&1 && missing="$$missing linux-headers-$$arch" \
 	        || missing="$$missing linux-headers-generic"; \
 	fi; \
 	echo "Installing$$missing"; \
-	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null
+	$(APT) install -y --no-install-recommends $$missing >/dev/null
 
 # The tool itself mounts nothing.
 tracefs:
@@ -54,14 +59,25 @@ tracefs:
 	    || { echo "Mounting tracefs at /sys/kernel/tracing"; mount -t tracefs tracefs /sys/kernel/tracing; } \
 	    || echo "tracefs can't be mounted here"
 
-.venv/installed: pyproject.toml | packages
+# Debian's python3 lacks venv without a package of its own.
+venv:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { [ -n "$(ROOT)" ] && command -v apt-get >/dev/null \
+	    && $(APT) update && $(APT) install -y python3-venv >/dev/null; } \
+	    || { echo "$(PYTHON) has no venv: install python3-venv"; exit 1; }
+
+.venv/installed: pyproject.toml constraints.txt | venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 workloads: packages
 	@$(MAKE) -s -C tests/workloads
 
-clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+dtrace: tests/dtrace/build/dtrace ## DTrace 2 beside the system, for the tests of the D scripts
+
+tests/dtrace/build/dtrace: tests/dtrace/unpack.sh
+	tests/dtrace/unpack.sh tests/dtrace/build
+
+clean: ## remove what was built, the environment too
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/dtrace/build
 	@$(MAKE) -s -C tests/workloads clean

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from commandline import Run, runner
-from live import require_live
+from needs import needs_ebpf
 
 
 @pytest.fixture(scope="session")
@@ -27,4 +28,13 @@ def sigwindow(capsys: pytest.CaptureFixture[str]) -> Run:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test marked `live` runs where live tracing works."""
     if item.get_closest_marker("live"):
-        require_live()
+        needs_ebpf()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what did not run, and why, in one line each."""
+    reasons = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, tests in reasons.items():
+        terminalreporter.write_line(f"not run: {tests} tests: {reason}")

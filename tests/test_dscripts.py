@@ -1,20 +1,18 @@
 """The tracing scripts themselves: what they print is in the protocol, and a D compiler accepts the D among them.
 
 The FreeBSD script is checked on Linux the shim way: the kernel types that it uses, as FreeBSD declares them, stand
-before it, and DTrace 2 checks every member against them. SIGWINDOW_DTRACE names the compiler: `dtrace`, or the command
-that runs one that was unpacked beside the system (docs/freebsd.md).
+before it, and DTrace 2 checks every member against them. `make dtrace` unpacks one where the distribution has none.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from needs import dtrace_command, needs, needs_root
 
 from sigwindow.collector import lines
 from sigwindow.probes import events
@@ -39,16 +37,10 @@ struct thread { struct proc *td_proc; int td_tid; int td_pflags; struct ucred *t
 
 
 def compiler() -> list[str]:
-    """The D compiler's command; the test is skipped, with its reason, where there is none."""
-    command = shlex.split(os.environ.get("SIGWINDOW_DTRACE", "dtrace"))
-    try:
-        version = subprocess.run([*command, "-V"], capture_output=True, text=True).stdout
-    except OSError as error:
-        pytest.skip(f"no D compiler: {error}. SIGWINDOW_DTRACE can name one")
-    if not re.search(r"\bD \d", version):  # systemtap, too, has a `dtrace`
-        pytest.skip(f"{command[0]} is no D compiler: -V says {version!r}")
-    if os.geteuid() != 0:
-        pytest.skip("dtrace needs root, even to compile")
+    """The D compiler's command."""
+    needs_root()  # even to compile
+    command = dtrace_command()
+    needs("dtrace", bool(command), "make dtrace")
     return command
 
 
@@ -85,8 +77,8 @@ def test_a_wrong_member_is_found(member: str, tmp_path: Path) -> None:
     assert "is not a member of" in done.stderr
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="the Linux script needs Linux's types")
 def test_the_linux_script_compiles(tmp_path: Path) -> None:
+    needs("linux", platform.system() == "Linux", "the script needs Linux's types")
     done = compile_script((SCRIPTS_FOLDER / "window-linux.d").read_text(), tmp_path)
     assert done.returncode == 0, done.stderr
 

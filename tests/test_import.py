@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import require_live
+from needs import needs, needs_ebpf, needs_root
 
 from sigwindow.collector import importing
 from sigwindow.probes import dtrace
@@ -69,14 +69,11 @@ def test_strace_serves_without_ebpf(workloads: Path, tmp_path: Path) -> None:
 
 def test_auto_takes_strace_where_ebpf_is_not_allowed(workloads: Path, tmp_path: Path) -> None:
     """As a user without any right; the interpreter must be where such a user can read it."""
-    reason = None
-    if os.geteuid() != 0 or not shutil.which("setpriv"):
-        reason = "only root can become somebody else"
+    needs_root()
+    needs("setpriv", shutil.which("setpriv") is not None, "install util-linux")
     user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if reason is None and subprocess.run([*user, sys.executable, "-c", ""], capture_output=True).returncode:
-        reason = "an ordinary user can't run this interpreter"
-    if reason:
-        pytest.skip(reason)
+    runs = subprocess.run([*user, sys.executable, "-c", ""], capture_output=True).returncode == 0
+    needs("interpreter", runs, f"an ordinary user can't run {sys.executable}")
     program = shutil.copy(workloads / "newosproc", tmp_path)
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
@@ -119,7 +116,7 @@ while kill -0 "$5" 2>/dev/null; do sleep 0.05; done
 
 def test_a_session_by_another_tracer(tmp_path: Path, workloads: Path) -> None:
     """The gate and the ending: with a tracer that prints a header and an end, and with one that never begins."""
-    require_live()
+    needs_ebpf()
     lines, tracer = tmp_path / "lines", tmp_path / "dtrace"
     header = "sigwindow-lines 1 time_ns=1 wall_ns=1 tracer=dtrace os=linux signals=linux clock=CLOCK_MONOTONIC"
     header += " target=1 host=h"

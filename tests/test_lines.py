@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import dtrace_command, needs
 from truth import read_truth
 
 from sigwindow import fleet
@@ -375,12 +375,12 @@ def test_a_cut_file_gives_what_is_whole(rows: list[Any], at: int) -> None:
 
 
 def tracers() -> dict[str, list[str]]:
-    """The commands of the tracers that are here. SIGWINDOW_DTRACE names a Linux DTrace 2 that is not installed."""
+    """The commands of the tracers that are here."""
     found = {}
     if bpftrace := shutil.which("bpftrace"):
         found["bpftrace"] = [bpftrace, str(SCRIPTS_FOLDER / "window.bt")]
-    if dtrace := os.environ.get("SIGWINDOW_DTRACE"):
-        found["dtrace"] = [*shlex.split(dtrace), "-q", "-s", str(SCRIPTS_FOLDER / "window-linux.d")]
+    if dtrace := dtrace_command():
+        found["dtrace"] = [*dtrace, "-q", "-s", str(SCRIPTS_FOLDER / "window-linux.d")]
     return found
 
 
@@ -405,9 +405,7 @@ def result_of(reader: lines.Reader | tracefile.Reader) -> tuple[Analysis, pd.Dat
 @pytest.mark.parametrize("options", ["broken -n 1009 -s 50", "broken -t -n 199 -s 2000", "fixed -t -n 199 -s 500"])
 @pytest.mark.parametrize("tracer", ["bpftrace", "dtrace"])
 def test_another_tracer_sees_what_bcc_sees(workloads: Path, tmp_path: Path, tracer: str, options: str) -> None:
-    if tracer not in tracers():
-        hint = "SIGWINDOW_DTRACE names no Linux DTrace 2" if tracer == "dtrace" else "bpftrace is not installed"
-        pytest.skip(hint)
+    needs(tracer, tracer in tracers(), "make dtrace" if tracer == "dtrace" else "install bpftrace")
     trace, output, errors, truth_file = (tmp_path / name for name in ("t.arrows", "lines", "errors", "truth"))
     command = Command([str(workloads / "newosproc"), *options.split(), "-o", str(truth_file)])
     with output.open("wb") as out, errors.open("wb") as err:
@@ -457,8 +455,7 @@ def test_another_tracer_sees_what_bcc_sees(workloads: Path, tmp_path: Path, trac
 
 @pytest.mark.live
 def test_what_bpftrace_drops_is_counted(workloads: Path, tmp_path: Path) -> None:
-    if "bpftrace" not in tracers():
-        pytest.skip("bpftrace is not installed")
+    needs("bpftrace", "bpftrace" in tracers(), "install bpftrace")
     output, flood_says = tmp_path / "lines", tmp_path / "flood"
     script = f"exec {workloads}/flood 7 30011 > {flood_says}"
     command = Command(["sh", "-c", script])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import subprocess
 from dataclasses import replace
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 import pytest
+from needs import needs
 from rows import batch
 
 from sigwindow.analysis.engine.windows import Analysis, Windows
@@ -358,11 +358,7 @@ def test_a_trace_without_threads() -> None:
 
 def browse(page: str, folder: Path) -> tuple[Page, str]:
     """The document that a real browser makes of a page, and what it wrote to its console."""
-    if not CHROMIUM.exists():
-        reason = f"needs {CHROMIUM} to load the page in a real browser"
-        if os.environ.get("SIGWINDOW_REQUIRE_LIVE") == "1":
-            pytest.fail(f"SIGWINDOW_REQUIRE_LIVE is set, but this test {reason}", pytrace=False)
-        pytest.skip(reason)
+    needs("chromium", CHROMIUM.exists(), f"{CHROMIUM} is to load the page")
     file = folder / "report.html"
     file.write_text(page, encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

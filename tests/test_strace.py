@@ -6,7 +6,6 @@ The logs in tests/strace were made with strace 6.1 on the programs and with the 
 from __future__ import annotations
 
 import io
-import os
 import random
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from needs import needs, needs_root
 
 from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.capture import Request, record
@@ -397,10 +397,9 @@ def test_the_docs_name_the_options() -> None:
 @pytest.fixture
 def strace_works() -> None:
     """Skip where there is no strace, or where it may not trace."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode:
-        pytest.skip("strace may not trace here")
+    needs("strace", shutil.which("strace") is not None, "install strace")
+    traces = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True).returncode == 0
+    needs("strace", traces, "it may not trace here")
 
 
 def captured(session: live.Live) -> Analysis:
@@ -455,9 +454,9 @@ def test_the_command_gets_nothing_of_strace() -> None:
     assert (traced.stdout, traced.stderr) == (plain.stdout, "")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests ran as an ordinary user already")
 @pytest.mark.usefixtures("strace_works")
 def test_an_ordinary_user_may_trace_a_command(workloads: Path) -> None:
+    needs_root()  # any other user has seen it in the tests before
     program = shutil.copy(workloads / "newosproc", tempfile.mkdtemp())
     Path(program).parent.chmod(0o755)
     code = (

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from needs import needs_root
 
 from sigwindow.collector.tracefile import Reader, Writer, describe
 from sigwindow.fleet import read
@@ -137,8 +138,8 @@ def test_force_does_not_follow_a_link(tmp_path: Path) -> None:
     assert not link.is_symlink()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes files for somebody else")
 def test_under_sudo_the_file_belongs_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_root()
     monkeypatch.setenv("SUDO_UID", "65534")
     monkeypatch.setenv("SUDO_GID", "65533")
     status = write(tmp_path / "t.arrows", [batch([1])]).stat()

@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from needs import needs
 from truth import Truth, read_truth
 
 BLOCKED = 0xFFFFFFFFFFFBFEFF  # everything but SIGKILL and SIGSTOP
 
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+@pytest.fixture
+def strace() -> None:
+    """Strace, which is no tracer of ours."""
+    needs("strace", shutil.which("strace") is not None, "install strace")
 
 
 def run(folder: Path, program: Path, *arguments: str, under: tuple[str, ...] = ()) -> Truth:
@@ -91,7 +96,7 @@ def test_newosproc_until_stopped(workloads: Path, tmp_path: Path) -> None:
     assert list(truth.handlers["signal"]) == [signal.SIGTERM]
 
 
-@needs_strace
+@pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize(("mode", "born"), [("broken", "[]"), ("fixed", "~[KILL STOP]")])
 def test_newosproc_by_strace(workloads: Path, tmp_path: Path, mode: str, born: str) -> None:
     log = tmp_path / "strace"
@@ -126,7 +131,7 @@ def test_workers(workloads: Path, tmp_path: Path, mode: str) -> None:
             assert (truth.threads[["before_mask_ns", "after_mask_ns"]] == 0).all(axis=None)
 
 
-@needs_strace
+@pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize("mode", ["plain", "self", "creator"])
 def test_workers_by_strace(workloads: Path, tmp_path: Path, mode: str) -> None:
     """The C library lets signals through to `plain` and `self`, and only `self` then blocks them by itself."""
@@ -150,7 +155,7 @@ def test_workers_by_strace(workloads: Path, tmp_path: Path, mode: str) -> None:
             )
 
 
-@needs_strace
+@pytest.mark.usefixtures("strace")
 def test_flood_counts(workloads: Path, tmp_path: Path) -> None:
     log = tmp_path / "strace"
     command = ["strace", "-f", "-ttt", "-o", str(log), f"{workloads}/flood", "7", "101"]
