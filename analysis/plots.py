@@ -7,11 +7,18 @@ mean a number: colour-blind readers can tell them apart. Losses and uncertain th
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, StrMethodFormatter
+from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
 from sigwindow.probes.signals import considered, members, word_of
@@ -23,8 +30,6 @@ from .statistics import births_per_second, by_signal_and_process, survival
 from .totals import VERDICTS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from .engine.windows import Analysis
 
 BLACK, ORANGE, SKY, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7"
@@ -76,8 +81,6 @@ def histogram(analysis: Analysis, ax: Axes | None = None) -> Axes:
 
     analysis: what to draw. ax: where; by default a new figure.
     """
-    from matplotlib.ticker import MaxNLocator
-
     ax = ax or _new_axes(9, 4.5)
     threads = analysis.threads
     ready, unready = threads[threads["ready"]], threads[~threads["ready"]]
@@ -164,8 +167,13 @@ def signals(analysis: Analysis, ax: Axes | None = None) -> Axes:
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.set_yticks(range(len(labels)), labels=labels, fontsize="small", parse_math=False)
-    ax.set_xticks(range(len(columns)), labels=map(signal_name, columns), fontsize="small", rotation=90)
-    told = members(considered(analysis.signals))
+    ax.set_xticks(
+        range(len(columns)),
+        labels=[signal_name(signal, analysis.numbering) for signal in columns],
+        fontsize="small",
+        rotation=90,
+    )
+    told = members(considered(analysis.signals, analysis.numbering))
     for tick, signal in zip(ax.get_xticklabels(), columns, strict=True):
         tick.set_color(BLACK if signal in told else GREY)
     if rows:
@@ -185,8 +193,6 @@ def rate(analysis: Analysis, ax: Axes | None = None) -> Axes:
 
     analysis: what to draw. ax: where; by default a new figure.
     """
-    from matplotlib.ticker import EngFormatter
-
     ax = ax or _new_axes(10, 4.5)
     load = ax.twinx()
     threads, losses = analysis.threads, analysis.losses
@@ -264,22 +270,34 @@ KINDS: dict[str, Callable[[Analysis], Axes]] = {
 }
 
 
-def _new_axes(width_in: float, height_in: float) -> Axes:
-    from matplotlib.figure import Figure
+class Picture(Figure):
+    """A figure that a notebook shows by itself, once: no pyplot, which would show it again, knows of it."""
 
-    return Figure(figsize=(width_in, height_in), layout="constrained").subplots()
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", bbox_inches="tight")
+        return file.getvalue()
+
+
+class PictureAxes(Axes):
+    """The Axes of a Picture: a notebook shows them as the picture they are in."""
+
+    def _repr_png_(self) -> bytes:
+        figure = self.get_figure(root=True)
+        assert isinstance(figure, Picture)
+        return figure._repr_png_()
+
+
+def _new_axes(width_in: float, height_in: float) -> Axes:
+    return Picture(figsize=(width_in, height_in), layout="constrained").add_subplot(axes_class=PictureAxes)
 
 
 def _duration_axis(ax: Axes) -> None:
-    from matplotlib.ticker import EngFormatter
-
     ax.xaxis.set_major_formatter(EngFormatter(unit="s"))
 
 
 def _duration_axis_of(ax: Axes, *tables: pd.DataFrame) -> tuple[float, float]:
     """Give `ax` a logarithmic axis with room for every window and exposure; returns its ends in seconds."""
-    from matplotlib.ticker import LogLocator
-
     lengths = np.concatenate([table[column] for table in tables for column in ("setup_ns", "exposure_ns")]) * _SECONDS
     positive = lengths[lengths > 0]
     low, high = (positive.min() / 1.5, positive.max() * 1.5) if len(positive) else (1e-6, 1e-3)
@@ -292,8 +310,6 @@ def _duration_axis_of(ax: Axes, *tables: pd.DataFrame) -> tuple[float, float]:
 
 
 def _thousands(ax: Axes) -> None:
-    from matplotlib.ticker import StrMethodFormatter
-
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
 
 
@@ -334,7 +350,7 @@ def _exposure_curve(ax: Axes, threads: pd.DataFrame, low: float, high: float, st
 def _of_processes(analysis: Analysis) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Exposure in seconds, a row a process and a column a signal; and the hits with the row that each is in."""
     values = by_signal_and_process(analysis).T * _SECONDS
-    values.columns = values.columns.map(signal_number)
+    values.columns = [signal_number(name, analysis.numbering) for name in values.columns]
     return values, analysis.hits.assign(row=analysis.hits["pid"])
 
 
@@ -357,9 +373,6 @@ def _row_names(analysis: Analysis, rows: list[Any], by_process: bool) -> list[st
 
 def _heat(ax: Axes, cells: NDArray[np.float64], hits: pd.DataFrame, meaning: str, unit: str) -> None:
     """Colour the cells that are not zero, from decade to decade, and write the hits (row, column, critical) in them."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.ticker import EngFormatter, StrMethodFormatter
-
     positive = cells[cells > 0] if cells.any() else np.ones(1)
     lowest = np.floor(np.log10(positive.min()))
     scale = LogNorm(10**lowest, 10 ** max(np.ceil(np.log10(positive.max())), lowest + 1))
@@ -399,8 +412,6 @@ def _limit(threads: pd.DataFrame) -> float:
 
 def _bars(ax: Axes, threads: pd.DataFrame, limit: float) -> int:
     """Draw the phases; returns how many windows end beyond the right edge."""
-    from matplotlib.collections import PolyCollection
-
     rows = _spread(len(threads), _ROWS)
     table = threads.iloc[rows]
     born_ns = table["born_ns"].to_numpy(np.int64)
@@ -476,8 +487,6 @@ def _short(count: int) -> str:
 
 def _legend(*axes: Axes, gap_pt: float = 6) -> None:
     """One legend for all the axes, at their right, where it hides nothing."""
-    from matplotlib.transforms import offset_copy
-
     handles = [handle for ax in axes for handle in ax.get_legend_handles_labels()[0]]
     if handles:
         beside = offset_copy(axes[0].transAxes, axes[0].get_figure(root=True), gap_pt, 0, units="points")

@@ -150,6 +150,28 @@ def test_runs_without_rights(copy: Path, name: str) -> None:
         assert REFUSED in text_of(cell)
 
 
+def test_a_figure_shows_itself_once(copy: Path) -> None:
+    """As the last line of a cell, with and without `%matplotlib inline`, and drawn on pyplot's axes, too."""
+    cells = [
+        "import sigwindow\ntrace = sigwindow.read('traces/ruby.arrows')",
+        "trace.plot.ecdf()",
+        "trace.plot.rate().figure",
+        "ax = trace.plot.ecdf()",
+        "import matplotlib.pyplot as plt\n_, ax = plt.subplots()\ntrace.plot.timeline(ax)",
+        "%matplotlib inline",
+        "trace.plot.timeline()",
+        "trace.plot.signals().figure",
+        "trace.plot.histogram();",
+    ]
+    empty: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    notebook = copy / "figures.ipynb"
+    sources = [empty | {"source": cell} for cell in cells]
+    notebook.write_text(json.dumps({"cells": sources, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+    executed = execute(notebook)
+    shown = [sum("image/png" in output.get("data", {}) for output in cell["outputs"]) for cell in executed]
+    assert shown == [0, 1, 1, 0, 1, 0, 1, 1, 0]
+
+
 @pytest.mark.live
 def test_live_cell_of_the_first_look(copy: Path) -> None:
     (cell,) = live_cells(execute(copy / "01-first-look.ipynb"))

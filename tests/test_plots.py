@@ -13,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.patches import StepPatch
+from rows import batch
 
 from sigwindow.analysis import plots
 from sigwindow.analysis.engine.windows import Analysis, Windows
 from sigwindow.analysis.totals import VERDICTS
-from sigwindow.probes.signals import number, word_of
+from sigwindow.probes import events
+from sigwindow.probes.signals import FREEBSD, number, word_of
 
 PROF, USR1, SETXID = number("PROF"), number("USR1"), number("SETXID")
 SECOND = 10**9
@@ -283,6 +285,24 @@ def test_signals_of_a_careful_program_says_that_nothing_was_exposed() -> None:
     axes = plots.signals(rows(comm=["a"], exposed_signals=np.zeros(1, np.uint64)))
     assert axes.get_title() == "no thread was exposed"
     assert not axes.collections
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_signals_of_freebsd_have_its_names(processes: int) -> None:
+    """EMT and INFO are no signals of Linux, where USR1 is 10 and 30 is PWR."""
+    handled = word_of(number(name, FREEBSD) for name in ("EMT", "USR1", "INFO", "THR"))
+    seen: list[dict[str, Any]] = []
+    for pid in range(1, processes + 1):
+        thread = {"pid": pid, "tid": pid + 100, "handled": handled}
+        seen.append({"time_ns": 1000, "kind": "born", "peer": pid, "flags": events.CLONE_THREAD, **thread})
+        seen.append({"time_ns": 2000, "kind": "altstack", "altstack": 1, **thread})
+    windows = Windows("INFO,EMT,USR1", "freebsd")
+    windows.feed(batch(*seen))
+    axes = plots.signals(windows.result())
+    _, signals, _ = cells(axes)
+    grey = [to_rgb(label.get_color()) == to_rgb(plots.GREY) for label in axes.get_xticklabels()]
+    told = dict(zip(signals, grey, strict=True))
+    assert told == {"SIGEMT": False, "SIGINFO": False, "SIGUSR1": False} | ({"SIGTHR": True} if processes > 1 else {})
 
 
 def test_rate_is_births_and_exposure_a_second_where_the_threads_were_born() -> None:
