@@ -107,15 +107,15 @@ def test_a_frame_of_24_lines() -> None:
         "critical 4   hit 30   exposed 200   masked 1000   unhandled 0",
         "",
         "most exposed     tid  exposure  verdict             signals",
-        "bad             4321   20.5 ms  critical            [TERM PROF]",
-        "worker-0        4000    250 us  exposed             [TERM PROF]",
-        "worker-1        4001    245 us  exposed             [TERM PROF]",
+        "bad             4321   20.5 ms  critical            TERM, PROF",
+        "worker-0        4000    250 us  exposed             TERM, PROF",
+        "worker-1        4001    245 us  exposed             TERM, PROF",
     ]
     assert shown(lines)[14:16] == [
         "latest exposed   tid  exposure  verdict             signals",
-        "worker-0        4000    250 us  exposed             [TERM PROF]",
+        "worker-0        4000    250 us  exposed             TERM, PROF",
     ]
-    assert "worker-3        4003    235 us  exposed, not ready  [TERM PROF]" in shown(lines)
+    assert "worker-3        4003    235 us  exposed, not ready  TERM, PROF" in shown(lines)
 
 
 def test_a_frame_of_60_lines_ranks_processes() -> None:
@@ -135,6 +135,35 @@ def test_few_rows_go_to_the_most_exposed() -> None:
     lines = shown(frame(glance(), 80, 8))
     firsts = [line.split()[0] for line in lines if line]
     assert firsts == ["sigwindow", "births", "critical", "most", "bad", "worker-0", "worker-1"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (60, "15 signals"),
+        (80, "HUP, INT, QUIT, ILL and 11 more"),
+        (120, "HUP, INT, QUIT, ILL, BUS, USR1, SEGV, USR2, PIPE, ALRM, TERM and 4 more"),
+        (200, "HUP, INT, QUIT, ILL, BUS, USR1, SEGV, USR2, PIPE, ALRM, TERM, CHLD, VTALRM, SYS, SETXID"),
+    ],
+)
+def test_signals_give_way_before_a_number_is_cut(columns: int, told: str) -> None:
+    ruby = ["HUP", "INT", "QUIT", "ILL", "BUS", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "CHLD", "VTALRM", "SYS"]
+    handled = word_of([*map(number, ruby), 33])
+    threads = [Thread("threads.rb:2", 4_194_304 - n, "critical", 5_123 * n, handled, True) for n in range(1, 9)]
+    processes = [Process("ruby", 4_194_304 - n, 1_234_567, 2, 200_001, 30, 4, 7_120 * 10**9) for n in range(9)]
+    lines = shown(frame(glance(processes=processes, longest=threads, latest=threads, lost=2**60), columns, 24))
+    assert f"threads.rb:2    4194303   5.12 us  critical  {told}" in lines
+    process = "ruby            4194304    1.98 h         4   30   200001"
+    assert process + ("" if columns == 60 else "     2  1234567") in lines
+    text = "\n".join(lines)
+    assert f"{2**60} events lost" in text  # on a line of its own where there is no room beside the others
+    assert "…" not in text
+
+
+def test_names_give_way_where_nothing_else_can() -> None:
+    threads = [Thread("a" * 24, 4_194_304, "exposed", 999_000, HANDLED, False)]
+    lines = shown(frame(glance(longest=threads, latest=threads), 56, 24))
+    assert "aaaaaaaaaaaaaaaa…  4194304    999 us  exposed, not ready" in lines
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (120, 8), (40, 12), (20, 3), (1, 1)])

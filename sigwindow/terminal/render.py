@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -30,6 +32,8 @@ _STYLES = {"critical": "bold red", "hit": "red", "exposed": "yellow", "masked": 
 _STATES = {"fine": "green", "degraded": "yellow", "missing": "red"}
 _NAME_WIDTH = 24
 _STACK_WIDTH = 160
+_TITLE_WIDTH = len("latest exposed")  # the live tables' names are at least as wide: their columns are in line
+_GAP = "   "
 _GROUPS = 40  # rows of a table by something
 
 
@@ -291,25 +295,29 @@ def threads_now(found: list[Thread]) -> RenderableType:
     return table
 
 
-def live(glance: Glance, rows: int) -> RenderableType:
-    """The live view, for a screen of that many rows."""
-    head = Text("sigwindow", "bold")
-    head.append(f"  {_clock(glance.elapsed_s)}")
-    head.append(f"   ring {glance.fill:.0%} full", "yellow" if glance.fill > 0.5 else "")
-    head.append(f"   {glance.lost} events lost", "bold red" if glance.lost else "")
-    counts = Text(f"births {glance.births} ({glance.births_per_s:.0f}/s)   open windows {glance.open}")
-    counts.append(f"   events {glance.events} ({glance.events_per_s:.0f}/s)")
-    verdicts = Text()
-    for verdict in VERDICTS:
-        number = glance.verdicts[verdict]
-        verdicts.append(f"{verdict} {number}   ", _STYLES[verdict] if number else "dim")
-    shown: list[RenderableType] = [_one_line(line) for line in (head, counts, verdicts)]
+def live(glance: Glance, width: int, rows: int) -> RenderableType:
+    """The live view, for a screen of that many columns and rows. No number is cut: what has no room is left out."""
+    head = [
+        Text("sigwindow", "bold").append(f"  {_clock(glance.elapsed_s)}", "not bold"),
+        Text(f"ring {glance.fill:.0%} full", "yellow" if glance.fill > 0.5 else ""),
+        Text(f"{glance.lost} events lost", "bold red" if glance.lost else ""),
+    ]
+    counts = [
+        Text(f"births {glance.births} ({glance.births_per_s:.0f}/s)"),
+        Text(f"open windows {glance.open}"),
+        Text(f"events {glance.events} ({glance.events_per_s:.0f}/s)"),
+    ]
+    verdicts = [
+        Text(f"{verdict} {glance.verdicts[verdict]}", _STYLES[verdict] if glance.verdicts[verdict] else "dim")
+        for verdict in VERDICTS
+    ]
+    shown: list[RenderableType] = [line for parts in (head, counts, verdicts) for line in _flowed(parts, width)]
     tables: list[tuple[Callable[[int], Table], int]] = []
     if len(glance.processes) > 1:
-        tables.append((lambda count: _live_processes(glance.processes[:count]), len(glance.processes)))
+        tables.append((lambda count: _live_processes(glance.processes[:count], width), len(glance.processes)))
     if glance.longest:
-        tables.append((lambda count: _live_threads("most exposed", glance.longest[:count]), len(glance.longest)))
-        tables.append((lambda count: _live_threads("latest exposed", glance.latest[:count]), len(glance.latest)))
+        tables.append((lambda count: _live_threads("most exposed", glance.longest[:count], width), len(glance.longest)))
+        tables.append((lambda count: _live_threads("latest exposed", glance.latest[:count], width), len(glance.latest)))
     for (table, _), count in zip(tables, _shares(rows - len(shown), [needs for _, needs in tables]), strict=True):
         if count:
             shown += ["", table(count)]
@@ -343,31 +351,77 @@ def _shares(rows: int, needs: Sequence[int]) -> list[int]:
     return counts
 
 
-def _one_line(text: Text) -> Text:
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
+def _flowed(parts: Iterable[Text], width: int) -> list[Text]:
+    """Parts side by side, on as many lines as they need: none is cut in two."""
+    lines: list[Text] = []
+    for part in parts:
+        if lines and lines[-1].cell_len + len(_GAP) + part.cell_len <= width:
+            lines[-1].append(_GAP).append_text(part)
+        else:
+            lines.append(Text(no_wrap=True).append_text(part))
+    return lines
 
 
-def _live_table(title: str, *columns: str, right: Iterable[str]) -> Table:
-    table = _table(title, *columns, right=right)
-    table.columns[0].min_width = len("latest exposed")  # the tables' columns in one line
-    for column in table.columns:
-        column.no_wrap = True
+class _Column(NamedTuple):
+    """A column of a live table."""
+
+    heading: str
+    cells: Sequence[Text]
+    justify: Literal["left", "right"] = "right"
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, (self.heading, *(cell.plain for cell in self.cells)))) + 2
+
+
+def _live_table(columns: Sequence[_Column], width: int) -> Table:
+    """The columns that have room, the first ones first. That of names, the first, gives way; no other is ever cut."""
+    room, shown = width - _TITLE_WIDTH, 1
+    while shown < len(columns) and columns[shown].width <= room:
+        room -= columns[shown].width
+        shown += 1
+    table = _table(*(column.heading for column in columns[:shown]))
+    for column, drawn in zip(columns, table.columns, strict=False):
+        drawn.justify, drawn.no_wrap = column.justify, True
+    table.columns[0].width = min(columns[0].width - 2, _TITLE_WIDTH + room)
+    for row in zip(*(column.cells for column in columns[:shown]), strict=True):
+        table.add_row(*row)
     return table
 
 
-def _live_processes(processes: Sequence[Process]) -> Table:
-    columns = ("pid", "exposure", *VERDICTS[:3], "open", "born")
-    table = _live_table("process", *columns, right=columns)
-    for row in processes:
-        numbers = (row.critical, row.hit, row.exposed, row.open, row.born)
-        table.add_row(name(row.comm), str(row.pid), duration(row.exposure_ns), *map(str, numbers))
-    return table
+def _live_processes(processes: Sequence[Process], width: int) -> Table:
+    numbers: dict[str, Callable[[Process], object]] = {
+        "pid": lambda row: row.pid,
+        "exposure": lambda row: duration(row.exposure_ns),
+        "critical": lambda row: row.critical,
+        "hit": lambda row: row.hit,
+        "exposed": lambda row: row.exposed,
+        "open": lambda row: row.open,
+        "born": lambda row: row.born,
+    }
+    names = _Column("process".ljust(_TITLE_WIDTH), [name(row.comm) for row in processes], "left")
+    columns = [_Column(heading, [Text(str(of(row))) for row in processes]) for heading, of in numbers.items()]
+    return _live_table([names, *columns], width)
 
 
-def _live_threads(title: str, threads: Sequence[LiveThread]) -> Table:
-    table = _live_table(title, "tid", "exposure", "verdict", "signals", right=("tid", "exposure"))
-    for row in threads:
-        verdict = Text(row.verdict if row.ready else f"{row.verdict}, not ready", _STYLES[row.verdict])
-        table.add_row(name(row.comm), str(row.tid), duration(row.exposure_ns), verdict, signals.describe(row.signals))
-    return table
+def _live_threads(title: str, threads: Sequence[LiveThread], width: int) -> Table:
+    verdicts = [(row.verdict if row.ready else f"{row.verdict}, not ready", _STYLES[row.verdict]) for row in threads]
+    columns = [
+        _Column(title.ljust(_TITLE_WIDTH), [name(row.comm) for row in threads], "left"),
+        _Column("tid", [Text(str(row.tid)) for row in threads]),
+        _Column("exposure", [Text(duration(row.exposure_ns)) for row in threads]),
+        _Column("verdict", list(starmap(Text, verdicts)), "left"),
+    ]
+    room = width - 2 - sum(column.width for column in columns)
+    columns.append(_Column("signals", [Text(_signals_within(row.signals, room)) for row in threads], "left"))
+    return _live_table(columns, width)
+
+
+def _signals_within(word: int, width: int) -> str:
+    """A set of signals by as many names as there is room for: `HUP, INT and 13 more`; at least `15 signals`."""
+    names = [signals.name(signal).removeprefix("SIG") for signal in signals.members(word)]
+    for shown in range(len(names), 0, -1):
+        more = f" and {len(names) - shown} more" if shown < len(names) else ""
+        if len(told := ", ".join(names[:shown]) + more) <= width:
+            return told
+    return f"{len(names)} signal{'s' * (len(names) != 1)}"

@@ -422,7 +422,7 @@ def frame(glance: Glance, columns: int, rows: int, colours: Any = None) -> list[
         emoji=False,
     )
     with console.capture() as capture:
-        console.print(Screen(render.live(glance, rows)), end="")
+        console.print(Screen(render.live(glance, columns, rows)), end="")
     return capture.get().split("\n")
 
 
