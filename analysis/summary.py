@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from sigwindow.probes.traceinfo import TraceInfo
+
 from .totals import VERDICTS, Totals
 
 SCHEMA = "sigwindow.summary/1"
@@ -15,7 +17,7 @@ BATCH_SCHEMA = "sigwindow.batch/1"  # of many: files (a summary each), failed, t
 _VERDICTS = ("masked", "exposed", "hit", "critical", "unhandled")
 
 
-def summarise(totals: Totals, info: Mapping[str, str]) -> dict[str, Any]:
+def summarise(totals: Totals, info: TraceInfo) -> dict[str, Any]:
     """The summary of a trace: integers, floats and strings only, the same for the same trace.
 
     info: where the trace is from, of which `backend`, `os`, `kernel` and `host` are taken.
@@ -23,7 +25,7 @@ def summarise(totals: Totals, info: Mapping[str, str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "trace": {
-            **{name: info.get(name, "") for name in ("backend", "os", "kernel", "host")},
+            **{name: getattr(info, name) for name in ("backend", "os", "kernel", "host")},
             "duration_s": round(totals.duration_ns / 1e9, 6),
             "events": totals.events,
             "lost_events": totals.lost_events,

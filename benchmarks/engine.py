@@ -19,6 +19,7 @@ import pyarrow as pa
 from sigwindow.collector import tracefile
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, UNBLOCKABLE
+from sigwindow.probes.traceinfo import TraceInfo
 
 HERE = Path(__file__).resolve().parent
 EVENTS_A_THREAD = 5
@@ -36,7 +37,7 @@ def write_trace(path: Path, threads: int) -> None:
     """
     random = np.random.default_rng(3017)
     blocked, handled = np.uint64(ALL & ~UNBLOCKABLE), np.uint64(1 << 26)
-    info = tracefile.describe(backend="synthetic", command="[]", targets="[]", options="{}")
+    info = TraceInfo.here("synthetic")
     left: dict[str, np.ndarray] | None = None
     clock_ns, number = 1_000_000_000, 0
     with tracefile.Writer(path, info) as writer:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from sigwindow.probes.errors import CannotTraceError
 from sigwindow.probes.text import decoded
+from sigwindow.probes.traceinfo import TraceInfo
 
 from . import lines
 from .command import Command
@@ -43,7 +44,7 @@ class ExternalSession:
         self._command = command
         self._duration_s = duration_s
         self._stopped = False
-        self.info: dict[str, str] = {}
+        self.info: TraceInfo | None = None
 
     def fill(self) -> float:
         """How full a buffer of ours is: there is none."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import decoded, printable
+from sigwindow.probes.traceinfo import TraceInfo
 
 from . import lines
 from .strace import log as strace
@@ -22,7 +23,7 @@ class Recording(Protocol):
     """A foreign recording, opened: what it says of itself, and its events in the order of time, to be read once."""
 
     @property
-    def info(self) -> dict[str, str]:
+    def info(self) -> TraceInfo:
         """What the trace will say of itself."""
 
     @property

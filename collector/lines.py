@@ -7,7 +7,6 @@ the lines, so nothing that the traced world chose can look like a line.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ import pyarrow.csv as pa_csv
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import decoded
-
-from . import tracefile
+from sigwindow.probes.traceinfo import TraceInfo
 
 PROTOCOL_VERSION = 1
 CHUNK_BYTES = 1 << 23
@@ -74,14 +72,14 @@ def is_lines(head: bytes) -> bool:
 class Parser:
     """Lines to events, piece by piece as they come: from a file, or from a running tracer.
 
-    info: what the trace says of itself, as `tracefile.describe` has it; empty until the header was read.
+    info: what the trace says of itself; None until the header was read.
     start_ns, end_ns: the times of the header and of the end line. events, damaged: lines that were events, and that
     were nothing known. dropped: records that the tracer's own messages give as lost. expected: how many events the
     tracer says it recorded, if it does.
     """
 
     def __init__(self) -> None:
-        self.info: dict[str, str] = {}
+        self.info: TraceInfo | None = None
         self.start_ns = 0
         self.end_ns: int | None = None
         self.expected: int | None = None
@@ -158,19 +156,17 @@ class Parser:
             self.start_ns = _number(values["time_ns"])
             wall_ns = _number(values["wall_ns"]) if "wall_ns" in values else _number(values["wall_us"]) * 1000
             target = _number(values["target"])
-            self.info = tracefile.describe(
+            self.info = TraceInfo(
                 backend=values["tracer"],
                 os=values["os"],
                 signals=values["signals"],
                 kernel=values.get("kernel", ""),
                 arch=values.get("arch", ""),
                 host=decoded(host),
-                boot_id="",
                 clock=values["clock"],
-                clock_to_wall_ns=str(wall_ns - self.start_ns),
-                command="[]",
-                targets=json.dumps([target]),
-                options=json.dumps({"follow": values.get("follow") == "1"}),
+                clock_to_wall_ns=wall_ns - self.start_ns,
+                targets=(target,),
+                options={"follow": values.get("follow") == "1"},
             )
         except KeyError as error:
             raise InputError(f"the header lacks {error}") from None
@@ -263,7 +259,7 @@ class Reader:
         self._parser.hear(stderr)
         head = file.read(CHUNK_BYTES)
         self._first = self._parser.feed(head)
-        if not self._parser.info:
+        if self._parser.info is None:
             line = decoded(head.split(b"\n", 1)[0][:200])
             raise InputError(f"no header of the line protocol; the first line is {line!r}")
         self.info = self._parser.info

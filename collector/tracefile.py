@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,29 +21,11 @@ import pyarrow.parquet as pq
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.text import printable
+from sigwindow.probes.traceinfo import TraceInfo
 
-_PREFIX = "sigwindow."  # of our keys in the schema's metadata
 FLUSH_S = 0.5  # at least every second is promised
 _FLUSH_ROWS = 1 << 16
 _PARQUET_MAGIC = b"PAR1"
-
-
-def describe(**details: str) -> dict[str, str]:
-    """What a trace says of itself: versions, machine and clock, and the `details` of its session."""
-    offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    boot_id = Path("/proc/sys/kernel/random/boot_id")
-    return {
-        "format": str(events.FORMAT_VERSION),
-        "tool": metadata.version("sigwindow"),
-        "os": platform.system().lower(),
-        "kernel": platform.release(),
-        "arch": platform.machine(),
-        "host": platform.node(),
-        "boot_id": boot_id.read_text().strip() if boot_id.exists() else "",
-        "clock": "CLOCK_MONOTONIC",
-        "clock_to_wall_ns": str(offset_ns),
-        **details,
-    }
 
 
 def _exists(path: Path) -> UsageError:
@@ -117,12 +97,12 @@ class _Remote:
 class Writer:
     """Writes a trace, batch by batch, in the order of time.
 
-    path: the file; info: what the trace says of itself (`describe`); force: whether an old file may go.
+    path: the file; info: what the trace says of itself; force: whether an old file may go.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, str], *, force: bool = False) -> None:
+    def __init__(self, path: Path, info: TraceInfo, *, force: bool = False) -> None:
         self._file = create(path, force=force)
-        schema = events.SCHEMA.with_metadata({_PREFIX + key: value for key, value in info.items()})
+        schema = events.SCHEMA.with_metadata(info.to_metadata())
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._stream = pa.ipc.new_stream(self._file, schema, options=options)
         self._waiting: list[pa.RecordBatch] = []
@@ -182,13 +162,12 @@ class Reader:
             number = error.errno or (errno.ENOENT if isinstance(error, FileNotFoundError) else 0)  # fsspec gives none
             reason = os.strerror(number) if number else str(error)
             raise InputError(f"can't read {shown}: {printable(reason)}") from None
-        told = {_text(k): _text(v) for k, v in (schema.metadata or {}).items()}
-        self.info = {k.removeprefix(_PREFIX): v for k, v in told.items() if k.startswith(_PREFIX)}
-        if not self.info:
+        info = TraceInfo.from_metadata(schema.metadata)
+        if info is None:
             raise InputError(f"{shown} is an Arrow file, but not a trace of sigwindow")
-        if self.info.get("format") != str(events.FORMAT_VERSION):
-            theirs = printable(self.info.get("format", "?"))
-            raise InputError(f"{shown} has trace format {theirs}, and this version reads {events.FORMAT_VERSION}")
+        if info.format != events.FORMAT_VERSION:
+            raise InputError(f"{shown} has trace format {info.format}, and this version reads {events.FORMAT_VERSION}")
+        self.info = info
         missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
         if missing:
             raise InputError(
@@ -236,7 +215,3 @@ class Reader:
     def in_order(self, columns: Sequence[str] = events.SCHEMA.names) -> pa.RecordBatch:
         """All events, for a file from elsewhere that is not in the order of time: read whole, and sorted."""
         return events.merged(list(self.batches(columns)))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

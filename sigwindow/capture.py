@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -25,6 +24,7 @@ from sigwindow.collector.strace import live as strace
 from sigwindow.probes import dtrace, preflight
 from sigwindow.probes.bcc import loader as bcc
 from sigwindow.probes.errors import CannotTraceError, UsageError
+from sigwindow.probes.traceinfo import TraceInfo
 from sigwindow.terminal import view as live
 from sigwindow.terminal.view import LiveWindows
 
@@ -67,7 +67,7 @@ class Capture:
     """A finished capture: its analysis, what the trace says of itself, and how the command ended (None for attach)."""
 
     analysis: Analysis
-    info: dict[str, str]
+    info: TraceInfo
     status: int | None
 
 
@@ -193,11 +193,11 @@ def record(request: Request) -> Capture:
             session = _with_dtrace(request, pids, command)
         else:
             session = _with_strace(request, pids, stack)
-        info = tracefile.describe(
-            backend=backend,
-            command=json.dumps(list(request.argv)),
-            targets=json.dumps(pids),
-            options=json.dumps({"ready": request.ready, "signals": request.signals, "follow": request.follow}),
+        info = TraceInfo.here(
+            backend,
+            command=request.argv,
+            targets=pids,
+            options={"ready": request.ready, "signals": request.signals, "follow": request.follow},
         )
         writer = None
         if request.output:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sigwindow.capture import Request
     from sigwindow.fleet import Measured
     from sigwindow.gates import Gates, Outcome
+    from sigwindow.probes.traceinfo import TraceInfo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _VERDICT_GATES = ("exposed", "hit", "critical")
@@ -208,7 +209,7 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
     return captured.status, _report(captured.analysis, captured.info, gates, options, to)
 
 
-def _report(analysis: Analysis, info: dict[str, str], gates: Gates, options: dict[str, Any], to: Any) -> int:
+def _report(analysis: Analysis, info: TraceInfo, gates: Gates, options: dict[str, Any], to: Any) -> int:
     """Print the summary, write it as JSON where asked, and answer for the gates."""
     from sigwindow.analysis import summary as summaries
     from sigwindow.terminal import render
@@ -335,7 +336,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     for _, error in unreadable:
         click.echo(f"sigwindow: {error}", err=True)
 
-    told = [summaries.summarise(one.totals, one.info or {}) for one in readable if one.totals]
+    told = [summaries.summarise(one.totals, one.info) for one in readable if one.totals and one.info]
     everything, common = fleet.total(found, **judging)
     summary = summaries.summarise(everything, common)
     as_json = summaries.to_json(summary)
@@ -402,9 +403,8 @@ def _with_tables(
         found.append(fleet.Measured(name, analysis.totals, info))
         of = f" of {name}" if len(names) > 1 else ""
         if by:
-            offset = info.get("clock_to_wall_ns", "")
-            wall_ns = int(offset) if offset.lstrip("-").isdecimal() else None
-            tables.append(render.groups(statistics.by(analysis.threads, by, wall_ns), f"by {by}{of}"))
+            groups = statistics.by(analysis.threads, by, info.clock_to_wall_ns)
+            tables.append(render.groups(groups, f"by {by}{of}"))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
             tables.append(render.risks(risk.risk(analysis, given), f"risk of threads that are exposed as these{of}"))
@@ -498,7 +498,7 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
     gates = _gates(options)
     policies_of(options["ready"])  # what is wrong is told before the work
     with importing.opened(file, messages) as recording, render.progress() as bar:
-        windows = Windows(options["signals"], recording.info.get("os", ""), options["ready"])
+        windows = Windows(options["signals"], recording.info.os, options["ready"])
         task = bar.add_task("import", total=recording.size_bytes)
         with tracefile.Writer(output, recording.info, force=options["force"]) as writer:
             for batch in recording.batches():

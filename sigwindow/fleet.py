@@ -22,6 +22,7 @@ from sigwindow.analysis.totals import Totals, merged
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError
 from sigwindow.probes.text import printable
+from sigwindow.probes.traceinfo import TraceInfo, common
 
 TRACE_SUFFIXES = (".arrows", ".parquet")  # of the files that count in a folder
 _T = TypeVar("_T")
@@ -75,21 +76,21 @@ def read(
     ready: str = "auto",
     signals: str = "async",
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[Windows, dict[str, str]]:
+) -> tuple[Windows, TraceInfo]:
     """Run a trace of any size through the window engine, to be asked under the policy `ready` only.
 
     progress: called now and then with the bytes read so far and the bytes in all. Returns the engine and what the
     trace says of itself. Raises InputError for what can't be read as a trace.
     """
     reader = tracefile.Reader(name)
-    windows = Windows(signals, reader.info.get("os", ""), ready)
+    windows = Windows(signals, reader.info.os, ready)
     try:
         for columns in _ahead(map(windows.prepared, reader.batches(windows.columns))):
             windows.take(columns)
             if progress:
                 progress(reader.bytes_read, reader.bytes)
     except OrderError:
-        windows = Windows(signals, reader.info.get("os", ""), ready)
+        windows = Windows(signals, reader.info.os, ready)
         windows.feed(reader.in_order(windows.columns))
     return windows, reader.info
 
@@ -103,7 +104,7 @@ def _ahead(items: Iterator[_T]) -> Iterator[_T]:
             yield item
 
 
-def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, dict[str, str]]:
+def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, TraceInfo]:
     """The whole analysis of a trace, with its table of threads in memory, and what the trace says of itself.
 
     Raises InputError for what can't be read as a trace.
@@ -118,7 +119,7 @@ class Measured:
 
     name: str
     totals: Totals | None = None
-    info: dict[str, str] | None = None
+    info: TraceInfo | None = None
     error: str = ""
 
 
@@ -167,13 +168,12 @@ def measure_with_dask(
         return found
 
 
-def total(found: Sequence[Measured], ready: str, signals: str) -> tuple[Totals, dict[str, str]]:
+def total(found: Sequence[Measured], ready: str, signals: str) -> tuple[Totals, TraceInfo]:
     """The totals of all files that could be read, and what they all say of themselves alike; of one file its own."""
     if len(found) == 1 and found[0].totals:
-        return found[0].totals, found[0].info or {}
-    told = [set(one.info.items()) for one in found if one.info]
-    common = dict(set.intersection(*told)) if told else {}
-    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)]), common
+        return found[0].totals, found[0].info or TraceInfo()
+    alike = common([one.info for one in found if one.info])
+    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)]), alike
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from sigwindow.analysis.totals import VERDICTS
 from sigwindow.collector import tracefile
 from sigwindow.probes import signals
 from sigwindow.probes.text import printable
+from sigwindow.probes.traceinfo import TraceInfo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,12 +62,12 @@ class Trace:
         self.signals = signals
 
     @cached_property
-    def info(self) -> dict[str, str]:
+    def info(self) -> TraceInfo:
         """What the trace (of several the first one) says of itself: backend, os, kernel, host, command and more.
 
         Raises InputError for a source that is no trace.
 
-        >>> read("notebooks/traces/newosproc-fixed.arrows").info["backend"]
+        >>> read("notebooks/traces/newosproc-fixed.arrows").info.backend
         'bcc'
         """
         told = [tracefile.Reader(source).info for source in self.sources]
@@ -134,8 +134,7 @@ class Trace:
         >>> read("notebooks/traces/newosproc-broken.arrows").by("name")[["comm", "births"]].to_dict("records")
         [{'comm': 'newosproc', 'births': 199}]
         """
-        offset = self.info.get("clock_to_wall_ns", "")
-        return statistics.by(self.threads, key, int(offset) if offset.lstrip("-").isdecimal() else None)
+        return statistics.by(self.threads, key, self.info.clock_to_wall_ns)
 
     def risk(self, rates: Mapping[int | str, float] | None = None, births: int = 1000) -> pd.DataFrame:
         """What a rate of signals means for threads that are exposed as these were: see `sigwindow.analysis.risk`.
@@ -226,8 +225,8 @@ class Trace:
         if not self._keep:
             more = f" and {len(self.sources) - 3} more" if len(self.sources) > 3 else ""
             return ", ".join(printable(source) for source in self.sources[:3]) + more
-        pids = json.loads(self.info.get("targets", "[]"))
-        return "this process" if pids == [os.getpid()] else f"process {', '.join(map(str, pids))}"
+        pids = self.info.targets
+        return "this process" if pids == (os.getpid(),) else f"process {', '.join(map(str, pids))}"
 
     def _picture(self) -> str:
         """The timeline as PNG in base64, without the title that the verdict repeats."""

@@ -31,6 +31,7 @@ from sigwindow import fleet
 from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD
 from sigwindow.probes.signals import number, word_of
+from sigwindow.probes.traceinfo import TraceInfo
 
 FILES = 5
 HANDLED = word_of([number("PROF")])
@@ -59,7 +60,7 @@ def write(path: Path, seed: int, births: int = 101, lost: int = 0) -> Path:
     if lost:
         rows.append(Row(born_ns + 500_000, "lost", mask=born_ns + 499_999, flags=lost))
     rows.append(Row(born_ns + 10**9, "mark", comm="end"))
-    info = tracefile.describe(backend="synthetic", command="[]", targets="[]", options="{}")
+    info = TraceInfo(backend="synthetic", os="linux")
     with tracefile.Writer(path, info) as writer:
         writer.write(batch(rows))
     return path

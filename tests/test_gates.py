@@ -14,6 +14,7 @@ from sigwindow.collector import tracefile
 from sigwindow.gates import parse_duration
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
+from sigwindow.probes.traceinfo import TraceInfo
 
 PROF = number("PROF")
 READY_NS = 30_000  # from birth
@@ -47,7 +48,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
     def write(name: str, rows: Sequence[Row]) -> Path:
         path = tmp_path / f"{name}.arrows"
-        info = tracefile.describe(backend="synthetic", command="[]", targets="[]", options="{}")
+        info = TraceInfo(backend="synthetic", os="linux")
         with tracefile.Writer(path, info) as writer:
             writer.write(batch(sorted(rows, key=lambda row: row.time_ns)))
         return path

@@ -137,7 +137,7 @@ def test_every_trace_is_small_and_has_its_recipe() -> None:
     assert set(traces) == {*recipes, "newosproc-broken", "newosproc-fixed"}
     for name, recipe in recipes.items():
         assert traces[name].stat().st_size < 60_000
-        assert json.loads(sigwindow.read(traces[name]).info["command"]) == recipe.command
+        assert list(sigwindow.read(traces[name]).info.command) == recipe.command
 
 
 @pytest.mark.parametrize("name", SHOWN)

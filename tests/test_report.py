@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,6 +24,7 @@ from sigwindow.analysis.report.page import FIGURES, advice, report, sentence
 from sigwindow.analysis.risk import risk
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, SA_ONSTACK, UNBLOCKABLE, number, word_of
+from sigwindow.probes.traceinfo import TraceInfo
 
 CHROMIUM = Path("/usr/bin/chromium")
 EVERYTHING = ALL & ~UNBLOCKABLE
@@ -39,8 +40,15 @@ HOSTILE = (
     "javascript:alert(1)",
     "W" * 5000,
 )
-INFO = {"backend": "bcc", "os": "Linux", "kernel": "6.18", "arch": "x86_64", "host": "build-7", "format": "1"}
-INFO |= {"command": '["./serve", "--port", "80 80"]', "clock_to_wall_ns": "1795426420905031150"}
+INFO = TraceInfo(
+    backend="bcc",
+    os="Linux",
+    kernel="6.18",
+    arch="x86_64",
+    host="build-7",
+    command=("./serve", "--port", "80 80"),
+    clock_to_wall_ns=1795426420905031150,
+)
 
 
 def event(time_ns: int, kind: str, tid: int = 101, **columns: Any) -> dict[str, Any]:
@@ -215,7 +223,8 @@ def hostile() -> str:
         births = [born(1000 + i, tid=200 + i, comm=comm, stack=f"main;{comm}") for i, comm in enumerate(HOSTILE)]
         stacks = [event(1100 + i, "altstack", 200 + i, **STACK) for i in range(len(HOSTILE))]
         of = replace(analysis(*births, *stacks), leaders={100: name})
-        traces.append((name, of, dict.fromkeys((*INFO, "options", "targets", "tool"), name)))
+        texts: dict[str, Any] = {key: name for key, value in asdict(INFO).items() if isinstance(value, str)}
+        traces.append((name, of, TraceInfo(**texts, command=(name, name), options={name: name})))
     return report(traces)
 
 
@@ -341,9 +350,8 @@ def test_the_page_stays_small() -> None:
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    page = words(report([("t", analysis(*CLEAN), {"command": "not json", "clock_to_wall_ns": "x"})]))
-    assert "Command" in page
-    assert "not json" in page
+    page = words(report([("t", analysis(*CLEAN), TraceInfo())]))
+    assert "Command" not in page
     assert "Began" not in page
     assert "Host" not in page
     assert "No event got lost." in page
@@ -351,7 +359,7 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_a_trace_without_threads() -> None:
-    parsed = Page(report([("t", analysis(), {})], risk))
+    parsed = Page(report([("t", analysis(), TraceInfo())], risk))
     assert not parsed.of("img")
     assert not parsed.of("table")
 

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from needs import needs_root
 
-from sigwindow.collector.tracefile import Reader, Writer, describe
+from sigwindow.collector.tracefile import Reader, Writer
 from sigwindow.fleet import read
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.traceinfo import TraceInfo
 
 
 def batch(times: list[int]) -> pa.RecordBatch:
@@ -30,7 +31,7 @@ def batch(times: list[int]) -> pa.RecordBatch:
 
 def write(path: Path, batches: list[pa.RecordBatch]) -> Path:
     """A trace whose batches lie in the file as given."""
-    with Writer(path, describe(backend="test")) as writer:
+    with Writer(path, TraceInfo.here("test")) as writer:
         for part in batches:
             writer.write(part)
             writer.flush()
@@ -44,10 +45,10 @@ def times(path: Path) -> list[int]:
 
 def test_a_trace_describes_itself(tmp_path: Path) -> None:
     info = Reader(write(tmp_path / "t.arrows", [batch([1])])).info
-    assert info["backend"] == "test"
-    assert info["format"] == "1"
+    assert info.backend == "test"
+    assert info.format == 1
     for key in ("tool", "os", "kernel", "arch", "host", "boot_id", "clock", "clock_to_wall_ns"):
-        assert info[key], key
+        assert getattr(info, key), key
 
 
 def test_a_trace_cut_at_any_byte_reads_up_to_there_or_is_refused(tmp_path: Path) -> None:
@@ -123,9 +124,9 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     path = write(tmp_path / "t.arrows", [batch([1])])
     with pytest.raises(UsageError, match="--force"):
-        Writer(path, {})
+        Writer(path, TraceInfo())
     assert times(path) == [1]
-    Writer(path, describe(), force=True).close()
+    Writer(path, TraceInfo(), force=True).close()
     assert times(path) == []
 
 
@@ -133,7 +134,7 @@ def test_force_does_not_follow_a_link(tmp_path: Path) -> None:
     precious, link = tmp_path / "precious", tmp_path / "t.arrows"
     precious.write_text("keep")
     link.symlink_to(precious)
-    Writer(link, describe(), force=True).close()
+    Writer(link, TraceInfo(), force=True).close()
     assert precious.read_text() == "keep"
     assert not link.is_symlink()
 

@@ -13,13 +13,14 @@ from sigwindow.analysis.summary import summarise, to_json
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.signals import ALL, SA_ONSTACK, SA_RESETHAND, UNBLOCKABLE, number, word_of
+from sigwindow.probes.traceinfo import TraceInfo
 
 EVERYTHING = ALL & ~UNBLOCKABLE
 PROF, USR1 = number("PROF"), number("USR1")
 THREAD = {"pid": 100, "tid": 101}
 PARENT = {"pid": 100, "tid": 100}
 HANDLER = {"disposition": events.DISPOSITION_HANDLER}
-INFO = {"backend": "bcc", "os": "Linux", "kernel": "6.18", "host": "h"}
+INFO = TraceInfo(backend="bcc", os="Linux", kernel="6.18", host="h")
 
 
 def event(time_ns: int, kind: str, **columns: Any) -> dict[str, Any]:
@@ -274,10 +275,11 @@ def test_summary() -> None:
         {"time_ns": 2900, "kind": "mark", "comm": "end"},
     )
     counts = {"masked": 0, "exposed": 1, "hit": 0, "critical": 0, "unhandled": 0}
+    told = {name: getattr(INFO, name) for name in ("backend", "os", "kernel", "host")}
     summary = summarise(of.totals, INFO)
     assert json.loads(to_json(summary)) == {
         "schema": "sigwindow.summary/1",
-        "trace": {**INFO, "duration_s": 2e-06, "events": 5, "lost_events": 0, "complete": True},
+        "trace": {**told, "duration_s": 2e-06, "events": 5, "lost_events": 0, "complete": True},
         "policy": {"ready": "auto", "signals": "async"},
         "threads": {"born": 1, **counts, "unready": 0, "uncertain": 0},
         "setup_ns": {"count": 1, "min": 162, "p50": 162, "p90": 162, "p99": 162, "max": 162, "total": 162},

@@ -27,6 +27,7 @@ from sigwindow.analysis.summary import duration, frames, summarise
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import signals
 from sigwindow.probes.text import printable
+from sigwindow.probes.traceinfo import TraceInfo
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +104,7 @@ class Table(NamedTuple):
 
 
 def report(
-    traces: Sequence[tuple[str, Analysis, Mapping[str, str]]],
+    traces: Sequence[tuple[str, Analysis, TraceInfo]],
     risk: Callable[[Analysis], pd.DataFrame] | None = None,
 ) -> str:
     """One self-contained HTML page about one or more traces.
@@ -283,7 +284,7 @@ def _lossy(analysis: Analysis) -> Advice:
 
 
 def _part(
-    analysis: Analysis, info: Mapping[str, str], risk: Callable[[Analysis], pd.DataFrame] | None, rows: int
+    analysis: Analysis, info: TraceInfo, risk: Callable[[Analysis], pd.DataFrame] | None, rows: int
 ) -> dict[str, Any]:
     """What the page says of one trace, but for its name and figures."""
     summary = summarise(analysis.totals, info)
@@ -467,25 +468,25 @@ def _estimate(
     return Cell(f"{form(value)} ({form(low)} to {form(high)})" if row["source"] == "estimated" else form(value), value)
 
 
-def _measured(analysis: Analysis, summary: Mapping[str, Any], info: Mapping[str, str]) -> list[tuple[str, str]]:
+def _measured(analysis: Analysis, summary: Mapping[str, Any], info: TraceInfo) -> list[tuple[str, str]]:
     """How the trace was made: what it is called and what it was, for what is known."""
     trace = summary["trace"]
     policies = ", ".join(sorted({row["policy"] for row in summary["by_process"]}))
     used = f" (used: {policies})" if policies not in ("", analysis.ready) else ""
     told = (
-        ("Command", _command(info.get("command", ""))),
-        ("Targets", _command(info.get("targets", ""))),
+        ("Command", shlex.join(info.command)),
+        ("Targets", " ".join(map(str, info.targets))),
         ("Ready by", analysis.ready + used),
         ("Signals considered", analysis.signals),
         ("Began", _wall_time(analysis, info)),
         ("Duration", f"{trace['duration_s']:,.3g} s"),
         ("Events", f"{analysis.events:,}"),
-        ("Backend", info.get("backend", "")),
-        ("System", " ".join(info.get(key, "") for key in ("os", "kernel", "arch")).strip()),
-        ("Host", info.get("host", "")),
-        ("Options", info.get("options", "")),
-        ("Trace format", info.get("format", "")),
-        ("sigwindow", info.get("tool", "")),
+        ("Backend", info.backend),
+        ("System", " ".join((info.os, info.kernel, info.arch)).strip()),
+        ("Host", info.host),
+        ("Options", json.dumps(dict(info.options)) if info.options else ""),
+        ("Trace format", str(info.format)),
+        ("sigwindow", info.tool),
     )
     return [(name, _shorten(value)) for name, value in told if value]
 
@@ -591,19 +592,12 @@ def _duration(ns: float | None) -> Cell:
     return _NOTHING if ns is None else Cell(duration(ns).replace(" us", " µs"), ns)
 
 
-def _command(text: str) -> str:
-    """A command line from the JSON list that a trace holds; as it is if it is none."""
-    try:
-        words = json.loads(text)
-        return shlex.join(str(word) for word in words)
-    except (ValueError, TypeError):
-        return text
-
-
-def _wall_time(analysis: Analysis, info: Mapping[str, str]) -> str:
+def _wall_time(analysis: Analysis, info: TraceInfo) -> str:
     """When the trace began; empty if it does not say."""
+    if info.clock_to_wall_ns is None:
+        return ""
     try:
-        wall_ns = analysis.start_ns + int(info["clock_to_wall_ns"])
-        return datetime.fromtimestamp(wall_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (KeyError, ValueError, OverflowError, OSError):
+        wall_s = (analysis.start_ns + info.clock_to_wall_ns) / 1e9
+        return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a date beyond the calendar
         return ""

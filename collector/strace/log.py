@@ -9,9 +9,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from sigwindow.collector import tracefile
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.traceinfo import TraceInfo
 
 from .calls import Call, Lines, Style
 from .replay import Queue, Replay
@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1 << 20
 _FAMILY_CHUNK_BYTES = 1 << 16  # of each file, where a log is one file a thread (-ff)
 _SNIFF_BYTES = 1 << 16
 _BATCH_ROWS = 1 << 15
-_CODE = events.CODE
+_CLOCKS = {"-ttt": "CLOCK_REALTIME", "-tt": "time of day", "-r": "time since the log's first line"}
 
 
 def recognises(head: bytes) -> bool:
@@ -95,16 +95,12 @@ class Log:
             raise UsageError("several files are one log only where strace wrote one a thread (-ff): NAME.TID")
         if len(self._files) > 1 and self._style.stamp == "-r":
             raise InputError(f"{self._name}: files by thread (-ff) with times by -r have no order: record with -ttt")
-        self.info = self._describe()
-
-    def _describe(self) -> dict[str, str]:
-        """Not this machine's description: of the one that was traced the log tells little."""
-        clock = {"-ttt": "CLOCK_REALTIME", "-tt": "time of day", "-r": "time since the log's first line"}
-        unknown = dict.fromkeys(("kernel", "arch", "host", "boot_id", "clock_to_wall_ns"), "")
-        info = tracefile.describe(backend="strace", **(unknown | {"os": "linux", "clock": clock[self._style.stamp]}))
-        if self._style.stamp == "-ttt":
-            info["clock_to_wall_ns"] = "0"
-        return {key: value for key, value in info.items() if value or key in ("kernel", "arch", "host")}
+        self.info = TraceInfo(  # of the machine that was traced the log tells little
+            backend="strace",
+            os="linux",
+            clock=_CLOCKS[self._style.stamp],
+            clock_to_wall_ns=0 if self._style.stamp == "-ttt" else None,
+        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, in order of time; they are read once."""
