@@ -27,18 +27,23 @@ CHUNK_BYTES = 1 << 23
 REORDER_ROWS = 1 << 18  # events that are held back: buffers of several CPUs are printed one after the other
 _LONGEST_LINE = 1 << 10  # more bytes without a newline are no line of ours
 
-_COLUMNS = tuple(name for name in events.SCHEMA.names if name != "stack")
 _SET = "(?:0|0x[0-9a-f]{1,16})"
 _FLAGS = "(?:0|0x[0-9a-f]{1,8})"
 _ID = "[0-9]{1,9}"
 # Names: words of 8 bytes, the first byte lowest (D), or byte by byte (bpftrace's %rx).
 _NAME = r"(?:0|0x[0-9a-f]{1,16}(?::0x[0-9a-f]{1,16}){1,2}|(?:\\x[0-9a-f]{2}){1,20})"
-_SHAPE = {
+_SHAPE = {  # the columns that a line has, in its order
     "time_ns": "[0-9]{1,18}",
     "kind": f"(?:{'|'.join(events.KIND_NAMES)})",
     "pid": _ID,
     "tid": _ID,
+    "mask": _SET,
+    "mask_hi": _SET,
     "altstack": "[01]",
+    "handled": _SET,
+    "handled_hi": _SET,
+    "onstack": _SET,
+    "onstack_hi": _SET,
     "signal": "(?:[0-9]{1,2}|1[01][0-9]|12[0-8])",
     "disposition": "[012]",
     "sa_flags": _FLAGS,
@@ -46,7 +51,8 @@ _SHAPE = {
     "flags": _FLAGS,
     "comm": _NAME,
 }
-_EVENT = rf"^E {' '.join(_SHAPE.get(name, _SET) for name in _COLUMNS)} \.\n$"
+_COLUMNS = tuple(_SHAPE)
+_EVENT = rf"^E {' '.join(_SHAPE.values())} \.\n$"
 # What else a tracer prints. The rest is damage.
 _HEADER = rb"^sigwindow-lines (\d+) (.*)\n$"
 _END = rb"^sigwindow-end time_ns=(\d{1,18})\n$"
@@ -126,7 +132,7 @@ class Parser:
             lines = lines.filter(good)
             data = b"" if not count else lines.buffers()[2].to_pybytes()
         self.events += count
-        return _read(data) if count else events.batch_of({"time_ns": np.empty(0, np.int64)})
+        return _read(data) if count else events.batch_of_rows([])
 
     def _take_others(self, lines: pa.Array) -> None:
         ours = pc.match_substring_regex(lines, _OURS)
@@ -194,8 +200,8 @@ def _read(data: bytes) -> pa.RecordBatch:
     columns = {name: table[name].chunk(0) for name in _COLUMNS}
     kind, altstack, comm = (columns[name] for name in ("kind", "altstack", "comm"))
     codes = np.array([events.CODE[name] for name in kind.dictionary.to_pylist()], np.int8)
-    names = pa.array([_name(encoded) for encoded in comm.dictionary.to_pylist()], pa.string())
-    columns |= {"kind": codes[kind.indices.to_numpy()], "altstack": altstack.cast(pa.bool_())}
+    names = events.texts(_name(encoded) for encoded in comm.dictionary.to_pylist())
+    columns |= {"kind": codes[events.numbers(kind.indices)], "altstack": altstack.cast(pa.bool_())}
     return events.batch_of(columns | {"comm": names.take(comm.indices)})
 
 
@@ -222,9 +228,9 @@ class Ordered:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take events in any order."""
-        timely = pc.greater_equal(batch.column("time_ns"), self.given_ns)
-        if not pc.all(timely).as_py():
-            kept = batch.filter(timely)
+        timely = events.numbers(batch.column("time_ns")) >= self.given_ns
+        if not timely.all():
+            kept = batch.filter(events.array(timely, pa.bool_()))
             self.late += len(batch) - len(kept)
             batch = kept
         if len(batch):
@@ -234,7 +240,7 @@ class Ordered:
     def take(self, keep_rows: int = 0, before_ns: int | None = None) -> pa.RecordBatch:
         """All that waits but the latest `keep_rows`, or what is earlier than `before_ns`, in order of time."""
         batch = events.merged(self._waiting)
-        times = batch.column("time_ns").to_numpy()
+        times = events.numbers(batch.column("time_ns"))
         count = max(len(batch) - keep_rows, 0) if before_ns is None else int(np.searchsorted(times, before_ns))
         given, kept = batch.slice(0, count), batch.slice(count)
         if count:
@@ -312,16 +318,8 @@ def _size(file: BinaryIO) -> int:
 def closing(parser: Parser, order: Ordered) -> pa.RecordBatch:
     """The `lost` event, if there is one, and the tracer's end mark, if it wrote its end line."""
     lost = parser.lost() + order.late
-    rows = [("lost", parser.start_ns, lost, "")] if lost else []
-    if parser.end_ns is not None:
-        rows.append(("mark", 0, 0, events.TRACE_END))
     last_ns = max(order.given_ns, parser.start_ns, parser.end_ns or 0)
-    return events.batch_of(
-        {
-            "time_ns": np.full(len(rows), last_ns),
-            "kind": np.array([events.CODE[kind] for kind, *_ in rows], np.int8),
-            "mask": np.array([mask for _, mask, *_ in rows], np.uint64),
-            "flags": np.array([min(flags, 0xFFFF_FFFF) for *_, flags, _ in rows], np.uint32),
-            "comm": pa.array([comm for *_, comm in rows], pa.string()),
-        }
-    )
+    rows = [events.lost(lost, parser.start_ns, last_ns)] if lost else []
+    if parser.end_ns is not None:
+        rows.append(events.end_of_trace(last_ns))
+    return events.batch_of_rows(rows)

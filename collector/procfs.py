@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from sigwindow.probes import events
@@ -99,14 +98,6 @@ def snapshot(pids: Iterable[int], time_ns: int) -> pa.RecordBatch:
             found += threads(pid)
         except UsageError:
             continue  # it ended after it was named
-    return events.batch_of(
-        {
-            "time_ns": np.full(len(found), time_ns, np.int64),
-            "kind": np.full(len(found), events.CODE["snapshot"]),
-            "pid": np.array([t.pid for t in found], np.int32),
-            "tid": np.array([t.tid for t in found], np.int32),
-            "mask": np.array([t.mask for t in found], np.uint64),
-            "handled": np.array([t.handled for t in found], np.uint64),
-            "comm": pa.array([t.comm for t in found], pa.string()),
-        }
-    )
+    told = ("pid", "tid", "mask", "handled", "comm")
+    rows = ({name: getattr(thread, name) for name in told} for thread in found)
+    return events.batch_of_rows([{"kind": "snapshot", "time_ns": time_ns, **row} for row in rows])

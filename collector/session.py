@@ -105,8 +105,9 @@ class Session:
         start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)  # from here on nothing is missed
         known = procfs.snapshot(self._pids or [pid for pid, _ in procfs.processes()], start_ns)
         first = self._probes.drain()
-        first = first.filter(pc.greater_equal(first.column("time_ns"), start_ns))
-        births = pc.filter(first.column("tid"), pc.equal(first.column("kind").cast(pa.string()), "born"))
+        first = first.filter(events.array(events.numbers(first.column("time_ns")) >= start_ns, pa.bool_()))
+        born = events.numbers(first.column("kind").indices) == events.CODE["born"]
+        births = first.column("tid").filter(events.array(born, pa.bool_()))
         known = known.filter(pc.invert(pc.is_in(known.column("tid"), births)))
         return pa.concat_batches([known, first])
 
@@ -134,4 +135,4 @@ class Session:
             yield self._probes.drain()  # empty ones too: they are the clock of whoever writes or draws
         if self._command:
             self._command.poll()
-        yield events.end_of_trace(self._probes.watermark_ns)
+        yield events.batch_of_rows([events.end_of_trace(self._probes.watermark_ns)])

@@ -1,13 +1,17 @@
 """The event table: one schema for every source of events.
 
-Every backend writes these columns and every analysis reads them. The C struct of the BPF program,
-the Arrow schema and the table in docs/events.md come from the declarations below, or are tested
-against them.
+Every backend writes these columns and every analysis reads them. The kernel's record (bpf/event.h, written by
+`make generate`), its NumPy dtype and the Arrow schema are made of the declarations below; the tables in docs/events.md
+are tested against them.
+
+pa.array() and pa.scalar() are not used here, nor anywhere before a trace's first event: they import pandas, which takes
+longer than all the rest.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +21,7 @@ from .text import decoded
 
 FORMAT_VERSION = 1
 COMM_BYTES = 16  # TASK_COMM_LEN, include/linux/sched.h
+_NUMPY = {"u64": "<u8", "u32": "<u4", "s32": "<i4", "u8": "u1", f"char[{COMM_BYTES}]": f"S{COMM_BYTES}"}  # of c_type
 
 
 class Kind(NamedTuple):
@@ -27,12 +32,17 @@ class Kind(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One column of the event table: its type in Arrow, in the kernel's record, and its meaning."""
+    """One column of the event table: its type in Arrow, its type in the kernel's record, and its meaning."""
 
     name: str
     arrow: pa.DataType
     c_type: str | None  # None: not part of the kernel's record
     meaning: str
+
+    @property
+    def alignment(self) -> int:
+        """In C, in bytes."""
+        return np.dtype(_NUMPY[self.c_type]).alignment if self.c_type else 0
 
 
 KINDS = (
@@ -92,36 +102,72 @@ COLUMNS = (
         "u32",
         "clone flags (born), result and target (generate), 1 = group exit (exit), count (lost)",
     ),
-    Column("comm", pa.string(), "char[16]", "thread name (snapshot, born, name, exec)"),
-    Column("stack", pa.string(), None, "folded user stack of the creator (born), when asked for"),
+    Column("comm", pa.string(), f"char[{COMM_BYTES}]", "thread name (snapshot, born, name, exec)"),
+    # The record has the key of the stack in a table of the kernel's, or a negative number.
+    Column("stack", pa.string(), "s32", "folded user stack of the creator (born), when asked for"),
 )
 
 SCHEMA = pa.schema([pa.field(c.name, c.arrow, nullable=False) for c in COLUMNS])
 
-# One record of the ring buffer, in the order of `struct event` in window.bpf.c (a test compares
-# the two): wide members first, so that the compiler has no reason to pad.
-RECORD = np.dtype(
-    [
-        ("time_ns", "<u8"),
-        ("mask", "<u8"),
-        ("handled", "<u8"),
-        ("onstack", "<u8"),
-        ("pid", "<i4"),
-        ("tid", "<i4"),
-        ("peer", "<i4"),
-        ("sa_flags", "<u4"),
-        ("flags", "<u4"),
-        ("stack_id", "<i4"),
-        ("kind", "u1"),
-        ("altstack", "u1"),
-        ("signal", "u1"),
-        ("disposition", "u1"),
-        ("comm", f"S{COMM_BYTES}"),
-        ("reserved", "<u4"),
-    ]
-)
+# The kernel's record: wide members first, so that there are no holes. At its end it is padded as C would do it.
+_MEMBERS = sorted((column for column in COLUMNS if column.c_type), key=lambda column: -column.alignment)
+RECORD = np.dtype([(member.name, _NUMPY[str(member.c_type)]) for member in _MEMBERS], align=True)
 
-_KIND_DICTIONARY = pa.array(KIND_NAMES, pa.string())
+_SHARED = ("BORN_KERNEL_WORKER", "GENERATE_RESULT", "GENERATE_PROCESS", "EXIT_GROUP")
+
+
+def c_header() -> str:
+    """The text of bpf/event.h: the record, and the numbers that the BPF program shares."""
+
+    def declared(column: Column) -> str:
+        kind, _, length = str(column.c_type).partition("[")
+        return f"\t{kind} {column.name}{'[' if length else ''}{length};"
+
+    return "\n".join(
+        [
+            "/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */",
+            "/* Made from the declarations in probes/events.py by `make generate`. */",
+            "",
+            "struct event {",
+            *map(declared, _MEMBERS),
+            "};",
+            "",
+            *(f"#define KIND_{name} {code}" for name, code in CODE.items()),
+            "",
+            *(f"#define {name} {globals()[name]:#x}" for name in _SHARED),
+            "",
+        ]
+    )
+
+
+def array(values: np.ndarray, arrow: pa.DataType) -> pa.Array:
+    """Numbers or truths as an Arrow array; without a copy where NumPy has the same type.
+
+    Raises OverflowError for a number that is none of the type.
+    """
+    if arrow == pa.bool_():
+        packed = np.packbits(values.astype(bool), bitorder="little")
+        return pa.Array.from_buffers(arrow, len(values), [None, pa.py_buffer(packed)])
+    cast = np.ascontiguousarray(values, arrow.to_pandas_dtype())
+    if cast.dtype != values.dtype and not np.array_equal(cast, values):
+        raise OverflowError(f"a number is no {arrow}")
+    return pa.Array.from_buffers(arrow, len(values), [None, pa.py_buffer(cast)])
+
+
+def texts(values: Iterable[str]) -> pa.StringArray:
+    """Texts as an Arrow array."""
+    encoded = [value.encode() for value in values]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
+
+
+def numbers(column: pa.Array) -> np.ndarray:
+    """A column of numbers without nulls as NumPy sees it, without a copy."""
+    whole = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
+    return whole[column.offset : column.offset + len(column)]
+
+
+_KIND_DICTIONARY = texts(KIND_NAMES)
 
 
 def kind_array(codes: np.ndarray) -> pa.DictionaryArray:
@@ -129,7 +175,7 @@ def kind_array(codes: np.ndarray) -> pa.DictionaryArray:
 
     An unchanging dictionary lets a stream carry it once.
     """
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int8)), _KIND_DICTIONARY)
+    return pa.DictionaryArray.from_arrays(array(codes, pa.int8()), _KIND_DICTIONARY)
 
 
 def kind_codes(batch: pa.RecordBatch) -> np.ndarray:
@@ -142,36 +188,53 @@ def kind_codes(batch: pa.RecordBatch) -> np.ndarray:
     return table[column.indices.to_numpy(zero_copy_only=False)] if len(table) else np.empty(0, np.uint8)
 
 
-def _texts(raw: np.ndarray) -> pa.Array:
-    """A fixed-width byte column as strings; Python touches each distinct value once."""
-    encoded = pa.array(raw, pa.binary()).dictionary_encode()
-    distinct = [decoded(value) for value in encoded.dictionary.to_pylist()]
-    return pa.array(distinct, pa.string()).take(encoded.indices)
+def _names(raw: np.ndarray) -> pa.Array:
+    """Names as the kernel holds them; Python touches each distinct one once."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(raw))]
+    encoded = pa.Array.from_buffers(pa.binary(COMM_BYTES), len(raw), buffers).dictionary_encode()
+    distinct = texts(decoded(name.partition(b"\0")[0]) for name in encoded.dictionary.to_pylist())
+    return distinct.take(encoded.indices)
 
 
-def batch_of(columns: dict[str, np.ndarray | pa.Array]) -> pa.RecordBatch:
+def batch_of(columns: Mapping[str, np.ndarray | pa.Array]) -> pa.RecordBatch:
     """An event batch from the columns that a source has; the rest is zero, false or empty.
 
     `kind` may be codes. Columns must be of one length.
     """
+    unknown = columns.keys() - set(SCHEMA.names)
+    if unknown:
+        raise ValueError(f"no columns of the event table: {unknown}")
     length = len(columns["time_ns"])
     arrays = []
     for column in COLUMNS:
         given = columns.get(column.name)
-        if given is None:
-            if column.arrow == pa.string():
-                array = pa.array([""], pa.string()).take(pa.array(np.zeros(length, np.int32)))
-            else:
-                zeros = np.zeros(length, column.arrow.to_pandas_dtype() if column.name != "kind" else np.int8)
-                array = pa.array(zeros, column.arrow) if column.name != "kind" else kind_array(zeros)
-        elif isinstance(given, pa.Array):
-            array = given
+        if isinstance(given, pa.Array):
+            made = given
         elif column.name == "kind":
-            array = kind_array(given)
+            made = kind_array(np.zeros(length, np.int8) if given is None else given)
+        elif column.arrow == pa.string():
+            made = texts([""]).take(array(np.zeros(length), pa.int32()))
         else:
-            array = pa.array(given).cast(column.arrow)
-        arrays.append(array)
+            made = array(np.zeros(length, column.arrow.to_pandas_dtype()) if given is None else given, column.arrow)
+        arrays.append(made)
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def batch_of_rows(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """An event batch from rows by their columns' names, `kind` by its own; what a row does not name is empty."""
+    unknown = {name for row in rows for name in row} - set(SCHEMA.names)
+    if unknown:
+        raise ValueError(f"no columns of the event table: {unknown}")
+    columns: dict[str, np.ndarray | pa.Array] = {}
+    for column in COLUMNS:
+        if column.name == "kind":
+            columns["kind"] = np.array([CODE[row["kind"]] for row in rows], np.int8)
+        elif column.arrow == pa.string():
+            columns[column.name] = texts(row.get(column.name, "") for row in rows)
+        else:
+            given = (row.get(column.name, 0) for row in rows)
+            columns[column.name] = np.fromiter(given, column.arrow.to_pandas_dtype(), len(rows))
+    return batch_of(columns)
 
 
 def batch_of_records(records: np.ndarray, stacks: pa.Array | None = None) -> pa.RecordBatch:
@@ -179,28 +242,21 @@ def batch_of_records(records: np.ndarray, stacks: pa.Array | None = None) -> pa.
 
     `stacks`: the folded creator's stacks, one a record, when they were asked for.
     """
-    columns: dict[str, np.ndarray | pa.Array] = {
-        name: np.ascontiguousarray(records[name])
-        for name in RECORD.names or ()
-        if name not in ("comm", "altstack", "reserved", "stack_id", "time_ns")
-    }
-    columns["time_ns"] = records["time_ns"].astype(np.int64)
-    columns["altstack"] = records["altstack"].astype(bool)
-    columns["comm"] = _texts(records["comm"])
+    columns: dict[str, np.ndarray | pa.Array] = {name: records[name] for name in RECORD.names or () if name != "stack"}
+    columns["comm"] = _names(records["comm"])
     if stacks is not None:
         columns["stack"] = stacks
     return batch_of(columns)
 
 
-def end_of_trace(time_ns: int) -> pa.RecordBatch:
-    """The tracer's own last event: that it closed the trace itself."""
-    return batch_of(
-        {
-            "time_ns": np.array([time_ns]),
-            "kind": np.array([CODE["mark"]]),
-            "comm": pa.array([TRACE_END]),
-        }
-    )
+def lost(count: int, since_ns: int, until_ns: int) -> dict[str, Any]:
+    """The row that says how many records were lost between two times."""
+    return {"kind": "lost", "time_ns": until_ns, "mask": max(since_ns, 0), "flags": min(count, 0xFFFF_FFFF)}
+
+
+def end_of_trace(time_ns: int) -> dict[str, Any]:
+    """The row that says that the tracer closed the trace itself."""
+    return {"kind": "mark", "time_ns": time_ns, "comm": TRACE_END}
 
 
 def merged(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -208,4 +264,4 @@ def merged(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     names = batches[0].schema.names if batches else SCHEMA.names
     table = pa.Table.from_batches(batches, pa.schema([SCHEMA.field(name) for name in names]))
     table = table.take(pc.sort_indices(table["time_ns"]))
-    return table.combine_chunks().to_batches()[0] if len(table) else batch_of({"time_ns": np.empty(0, np.int64)})
+    return table.combine_chunks().to_batches()[0] if len(table) else batch_of_rows([])

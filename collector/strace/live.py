@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -87,7 +88,8 @@ class Live:
             self._queue.put(lines.close(), lines.root, last=True)
             self._replay.close()
             yield self._taken()
-            yield events.end_of_trace(max(time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._replay.now_ns))
+            end_ns = max(time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._replay.now_ns)
+            yield events.batch_of_rows([events.end_of_trace(end_ns)])
             if not self._pids:
                 self.status = next(iter(self._replay.watched.values()), None)
         finally:
@@ -97,5 +99,6 @@ class Live:
         batch = self._replay.take()
         if self._follow:
             return batch
-        asked_for = pa.array([0, *self._replay.watched], pa.int32())  # 0: `lost` belongs to no process
+        # 0: `lost` belongs to no process
+        asked_for = events.array(np.array([0, *self._replay.watched]), pa.int32())
         return batch.filter(pc.is_in(batch.column("pid"), asked_for))

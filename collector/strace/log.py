@@ -123,7 +123,7 @@ class Log:
             queue.put(lines.close(), lines.root, last=True)
         self._replay.close()
         if self._detached or not self._replay.living:
-            yield from (self._replay.take(), events.end_of_trace(self._replay.now_ns))
+            yield from (self._replay.take(), events.batch_of_rows([events.end_of_trace(self._replay.now_ns)]))
         else:
             yield self._replay.take()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from sigwindow.collector import procfs
@@ -44,7 +44,6 @@ from .calls import (
 _HELD_CALLS = 1 << 16  # how far to look ahead for the second half of a clone
 _MOST_THREADS = 1 << 20
 _CLOCK_STEP_NS = 1_000_000_000
-_CODE = events.CODE
 
 
 class _Handlers:
@@ -115,7 +114,7 @@ class Replay:
         self._threads: dict[int, _Thread] = {}
         self._first: _Process | None = None
         self.watched: dict[int, int | None] = {}  # the exit statuses of the processes that were asked for
-        self._rows: list[tuple[int | bool | str, ...]] = []
+        self._rows: list[dict[str, Any]] = []
         self.now_ns = 0
         self._apply: dict[bytes, Callable[[int, Call], None]] = {
             b"rt_sigprocmask": self._mask,
@@ -175,16 +174,8 @@ class Replay:
 
     def take(self) -> pa.RecordBatch:
         """The events since the last time, in order of time."""
-        if not self._rows:
-            return events.batch_of({"time_ns": np.empty(0, np.int64)})
-        columns = zip(_ROW, zip(*self._rows, strict=True), strict=True)
-        self._rows = []
-        return events.batch_of(
-            {
-                name: np.array(values) if name == "kind" else pa.array(values, events.SCHEMA.field(name).type)
-                for name, values in columns
-            }
-        )
+        rows, self._rows = self._rows, []
+        return events.batch_of_rows(rows)
 
     def close(self) -> None:
         """What is still not known at the end of the log stays so."""
@@ -196,44 +187,18 @@ class Replay:
 
     # -- rows
 
-    def _row(
-        self,
-        kind: str,
-        tid: int,
-        thread: _Thread,
-        *,
-        handled: bool = False,
-        signal: int = 0,
-        disposition: int = 0,
-        sa_flags: int = 0,
-        peer: int = 0,
-        flags: int = 0,
-        comm: str = "",
-    ) -> None:
-        handlers = thread.process.handlers
-        self._rows.append(
-            (
-                self.now_ns,
-                _CODE[kind],
-                thread.process.pid,
-                tid,
-                thread.mask,
-                thread.altstack,
-                handlers.handled if handled else 0,
-                handlers.onstack if handled else 0,
-                signal,
-                disposition,
-                sa_flags,
-                peer,
-                flags,
-                comm,
-            )
-        )
+    def _row(self, kind: str, tid: int, thread: _Thread, *, handled: bool = False, **columns: Any) -> None:
+        """An event of a thread, with its state; handled: and with that of its process."""
+        state = {"pid": thread.process.pid, "tid": tid, "mask": thread.mask, "altstack": thread.altstack}
+        if handled:
+            handlers = thread.process.handlers
+            state |= {"handled": handlers.handled, "onstack": handlers.onstack}
+        self._rows.append({"kind": kind, "time_ns": self.now_ns, **state, **columns})
 
     def _lose(self, since_ns: int | None) -> None:
         """Say that since then there was something that the log does not show."""
         if since_ns is not None:
-            self._rows.append((self.now_ns, _CODE["lost"], 0, 0, max(since_ns, 0), False, 0, 0, 0, 0, 0, 0, 1, ""))
+            self._rows.append(events.lost(1, since_ns, self.now_ns))
 
     def _damage(self, tid: int, call: Call) -> None:
         self.damaged += 1
@@ -476,12 +441,6 @@ class Replay:
         thread = self._thread(tid)
         self._row("exit", tid, thread, flags=events.EXIT_GROUP if thread.process.ending else 0)
         self._remove(tid)
-
-
-_ROW = (
-    "time_ns", "kind", "pid", "tid", "mask", "altstack", "handled", "onstack", "signal", "disposition", "sa_flags",
-    "peer", "flags", "comm",
-)  # fmt: skip
 
 
 class Queue:

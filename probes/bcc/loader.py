@@ -54,14 +54,6 @@ class Options:
         return 1 << max(self.buffer_bytes - 1, os.sysconf("SC_PAGESIZE") - 1).bit_length()
 
 
-def _constants() -> list[str]:
-    """The numbers of events.py that the BPF program shares."""
-    shared = ("BORN_KERNEL_WORKER", "GENERATE_RESULT", "GENERATE_PROCESS", "EXIT_GROUP")
-    return [f"-DKIND_{name}={code}" for name, code in events.CODE.items()] + [
-        f"-D{name}={getattr(events, name)}" for name in shared
-    ]
-
-
 class Probes:
     """The loaded probes of one session.
 
@@ -77,7 +69,7 @@ class Probes:
             try:
                 self._bpf: Any = bcc.BPF(
                     text=SOURCE.read_bytes(),
-                    cflags=[*btf.defines(), *_constants(), *options.defines(), "-Wno-macro-redefined"],
+                    cflags=[f"-I{SOURCE.parent}", *btf.defines(), *options.defines(), "-Wno-macro-redefined"],
                 )
             except Exception as error:  # bcc raises plain Exception for whatever clang or the verifier said
                 words = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -141,19 +133,12 @@ class Probes:
             return None
         count = total - self._losses_told
         self._losses_told, self._losses_told_ns = total, until_ns + 1
-        return events.batch_of(
-            {
-                "time_ns": np.array([max(first_ns, min(last_ns, until_ns))]),
-                "kind": np.array([events.CODE["lost"]]),
-                "mask": np.array([first_ns], np.uint64),
-                "flags": np.array([count], np.uint32),
-            }
-        )
+        return events.batch_of_rows([events.lost(count, first_ns, max(first_ns, min(last_ns, until_ns)))])
 
     def _stacks(self, records: np.ndarray) -> pa.Array:
         """The folded creator's stacks of births, outermost function first; symbolised once a distinct stack."""
         table = self._bpf[b"stacks"]
-        keys = np.where(records["kind"] == events.CODE["born"], records["stack_id"], -1)
+        keys = np.where(records["kind"] == events.CODE["born"], records["stack"], -1)
         distinct, first, index = np.unique(keys, return_index=True, return_inverse=True)
         folded = [
             ";".join(
@@ -163,7 +148,7 @@ class Probes:
             else ""
             for key, pid in zip(distinct.tolist(), records["pid"][first].tolist(), strict=True)
         ]
-        return pa.array(folded, pa.string()).take(pa.array(index))
+        return events.texts(folded).take(events.array(index, pa.int64()))
 
     def close(self) -> None:
         """Detach every probe."""

@@ -4,7 +4,7 @@
  *
  * The kernel side only records: birth, mask, alternate stack, dispositions, generation and delivery of
  * signals, and the end of a thread, each with the state that the kernel itself holds at that moment.
- * What a window or an exposure is, is decided in user space (analysis/windows.py).
+ * What a window or an exposure is, is decided in user space (analysis/engine/).
  *
  * Compiled by bcc. No kernel header's struct is used: the offsets (OFF_*) and sizes (SIZE_*) come from BTF at
  * load time (probes/btf.py), since the headers at hand may be those of another kernel.
@@ -12,26 +12,7 @@
  * Options, all given with -D: RING_PAGES, TRACE_ALL, FOLLOW, STACKS, HAVE_TASK_PT_REGS.
  */
 #include <uapi/linux/ptrace.h>
-
-/* Order and widths are those of RECORD in probes/events.py; a test compares them. */
-struct event {
-	u64 time_ns;
-	u64 mask;
-	u64 handled;
-	u64 onstack;
-	s32 pid;
-	s32 tid;
-	s32 peer;
-	u32 sa_flags;
-	u32 flags;
-	s32 stack_id;
-	u8 kind;
-	u8 altstack;
-	u8 signal;
-	u8 disposition;
-	char comm[16];
-	u32 reserved;
-};
+#include "event.h"
 
 /* The kernel's ABI, stable where BTF says nothing about it: signal.h, sched.h. */
 #define SIGNALS 64
@@ -233,9 +214,9 @@ RAW_TRACEPOINT_PROBE(task_newtask)
 	event->flags = (u32)clone_flags & ~0xffU; /* the exit signal's byte is ours */
 	if (FIELD(u32, task, OFF_task_struct_flags) & WORKER_FLAGS)
 		event->flags |= BORN_KERNEL_WORKER;
-	event->stack_id = -1;
+	event->stack = -1;
 #ifdef STACKS
-	event->stack_id = stacks.get_stackid(ctx, BPF_F_USER_STACK);
+	event->stack = stacks.get_stackid(ctx, BPF_F_USER_STACK);
 #endif
 	return submit(event);
 }
