@@ -144,13 +144,13 @@ def doctor(as_json: bool) -> int:
     from dataclasses import asdict
 
     from sigwindow.probes import preflight
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw, render
 
     found = preflight.checks()
     if as_json:
         click.echo(json.dumps([asdict(check) for check in found], indent=2))
     else:
-        render.console().print(render.checks(found))
+        draw.console().print(render.checks(found))
     return 0 if preflight.can_trace(found) else 3
 
 
@@ -195,7 +195,7 @@ def _request(options: dict[str, Any], **what: Any) -> Request:
 def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | None, int]:
     """Record, report to the stream `to`, and return the command's status and the gate's exit code."""
     from sigwindow import capture
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw
 
     gates = _gates(options)
     captured = capture.record(request)
@@ -205,17 +205,17 @@ def _capture(request: Request, options: dict[str, Any], to: Any) -> tuple[int | 
             if captured.status < 128
             else f"was ended by signal {captured.status - 128}"
         )
-        render.console(to).print(f"[sigwindow] {request.argv[0]} {how}", style="dim")
+        draw.console(to).print(f"[sigwindow] {request.argv[0]} {how}", style="dim")
     return captured.status, _report(captured.analysis, captured.info, gates, options, to)
 
 
 def _report(analysis: Analysis, info: TraceInfo, gates: Gates, options: dict[str, Any], to: Any) -> int:
     """Print the summary, write it as JSON where asked, and answer for the gates."""
     from sigwindow.analysis import summary as summaries
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw, render
 
     summary = summaries.summarise(analysis.totals, info)
-    render.console(to).print(render.summary(summary, analysis.totals.worst))
+    draw.console(to).print(render.summary(summary, analysis.totals.worst))
     _write(options["json_file"], summaries.to_json(summary), options["force"])
     return _answer(gates.judge("capture", analysis.totals), options)
 
@@ -263,13 +263,13 @@ def _answer(outcomes: list[Outcome], options: dict[str, Any], unreadable: Sequen
 def inspect(pid: int, as_json: bool) -> None:
     """Show the signal masks of a live process's threads now, from /proc, with no probe."""
     from sigwindow.collector import procfs
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw, render
 
     threads = procfs.threads(pid)
     if as_json:
         click.echo(json.dumps([thread._asdict() for thread in threads], indent=2))
     else:
-        render.console().print(render.threads_now(threads))
+        draw.console().print(render.threads_now(threads))
 
 
 def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -314,8 +314,9 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     be read is told, and the others go on.
     """
     from sigwindow import fleet
+    from sigwindow.analysis import sheets
     from sigwindow.analysis import summary as summaries
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw, render
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
@@ -352,9 +353,9 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
         _write(output or Path("-"), as_json, options["force"])
     if form == "table" and readable:
         with fleet.text_output(output, force=options["force"]) as file:
-            console = render.console(file)
+            console = draw.console(file)
             if len(names) > 1:
-                console.print(render.batch([one.name for one in readable], told, summary, console.width), "")
+                console.print(draw.Drawn(sheets.batch([one.name for one in readable], told, summary)), "")
             console.print(render.summary(summary, everything.worst))
             for table in extra:
                 console.print("", table)
@@ -389,9 +390,9 @@ def _with_tables(
 ) -> tuple[list[Measured], list[Any]]:
     """The totals of every file, and the tables that need its threads in memory."""
     from sigwindow import fleet
-    from sigwindow.analysis import risk, statistics
+    from sigwindow.analysis import risk, sheets, statistics
     from sigwindow.probes.errors import InputError
-    from sigwindow.terminal import render
+    from sigwindow.terminal.draw import Drawn
 
     found, tables = [], []
     for name in names:
@@ -404,10 +405,11 @@ def _with_tables(
         of = f" of {name}" if len(names) > 1 else ""
         if by:
             groups = statistics.by(analysis.threads, by, info.clock_to_wall_ns)
-            tables.append(render.groups(groups, f"by {by}{of}"))
+            tables.append(Drawn(sheets.groups(groups, f"by {by}{of}")))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
-            tables.append(render.risks(risk.risk(analysis, given), f"risk of threads that are exposed as these{of}"))
+            title = f"risk of threads that are exposed as these{of}"
+            tables.append(Drawn(sheets.risks(risk.risk(analysis, given), title)))
     return found, tables
 
 
@@ -440,12 +442,12 @@ def compare(base: str, new: str, **options: Any) -> int:
     from sigwindow import fleet
     from sigwindow.analysis import compare as comparing
     from sigwindow.analysis import summary as summaries
-    from sigwindow.terminal import render
+    from sigwindow.terminal import draw, render
 
     gates = _gates(options)
     before, after = (fleet.analyse(name, ready=options["ready"], signals=options["signals"])[0] for name in (base, new))
     comparison = comparing.compare(before, after)
-    render.console().print(render.comparison(comparison))
+    draw.console().print(render.comparison(comparison))
     _write(options["json_file"], summaries.to_json(comparison.to_dict()), options["force"])
     return _answer(gates.compare(new, before.totals, after.totals, comparison), options)
 

@@ -140,7 +140,7 @@ def test_few_rows_go_to_the_most_exposed() -> None:
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        (60, "15 signals"),
+        (60, "HUP and 14 more"),
         (80, "HUP, INT, QUIT, ILL and 11 more"),
         (120, "HUP, INT, QUIT, ILL, BUS, USR1, SEGV, USR2, PIPE, ALRM, TERM and 4 more"),
         (200, "HUP, INT, QUIT, ILL, BUS, USR1, SEGV, USR2, PIPE, ALRM, TERM, CHLD, VTALRM, SYS, SETXID"),

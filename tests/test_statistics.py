@@ -16,11 +16,12 @@ from scipy import stats
 
 from sigwindow.analysis import statistics
 from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.sheets import groups
 from sigwindow.analysis.summary import frames
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import number, word_of
-from sigwindow.terminal.render import groups
+from sigwindow.terminal.draw import Drawn
 
 HOUR_NS = 3600 * 10**9
 
@@ -250,7 +251,7 @@ def test_by_fits_a_terminal_of_80_columns(key: str) -> None:
     found = statistics.by(of, key, clock_to_wall_ns=1_700_000_000 * 10**9)
     console = Console(width=80, force_terminal=False)
     with console.capture() as told:
-        console.print(groups(found, f"by {key}"))
+        console.print(Drawn(groups(found, f"by {key}")))
     lines = told.get().splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in told.get()
@@ -259,6 +260,12 @@ def test_by_fits_a_terminal_of_80_columns(key: str) -> None:
     if key == "stack":
         assert "[unknown] x126; clone3" in " ".join(words)
         assert "main x60; clone3" in " ".join(words)
+
+
+def test_groups_without_any_exposure_have_a_dash() -> None:
+    found = groups(statistics.by(threads([1, 1], comm=["a", "b"]), "name"), "by name")
+    place = [column.heading for column in found.columns].index("p99")
+    assert [row[place] for row in found.rows] == ["-", "-"]
 
 
 def test_the_frames_of_a_stack() -> None:

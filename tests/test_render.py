@@ -1,0 +1,72 @@
+"""Sheets on a terminal: what gives way where there is little room, and that nothing is left out silently."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from sigwindow.analysis.sheets import Cell, Column, Sheet
+from sigwindow.terminal.draw import Drawn
+
+
+def drawn(sheet: Sheet, width: int, *, tells: bool = True) -> list[str]:
+    """The lines of a sheet on a terminal of that width."""
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as told:
+        console.print(Drawn(sheet, tells=tells))
+    lines = told.get().splitlines()
+    assert max(map(len, lines)) <= width
+    return [line.rstrip() for line in lines]
+
+
+WORKERS = Sheet(
+    [
+        Column("process", "name"),
+        Column("pid"),
+        Column("exposure"),
+        Column("verdict", "word"),
+        Column("signals", "list"),
+    ],
+    [
+        ("a-worker-with-a-name", "4194304", "7.12 us", Cell("critical", "critical"), "HUP, INT, QUIT, TERM"),
+        ("b", "7", "1 s", "exposed", "TERM"),
+    ],
+    title="by process",
+    rest="30 more: 30 masked",
+)
+
+
+def test_a_sheet_with_room_for_all() -> None:
+    assert drawn(WORKERS, 80) == [
+        "by process",
+        "process                   pid  exposure  verdict   signals",
+        "a-worker-with-a-name  4194304   7.12 us  critical  HUP, INT, QUIT, TERM",
+        "b                           7       1 s  exposed   TERM",
+        "30 more: 30 masked",
+    ]
+
+
+def test_lists_give_way_first_and_then_names() -> None:
+    name, numbers = "a-worker-with-a-name", "  4194304   7.12 us  critical  "
+    assert drawn(WORKERS, 66)[2] == f"{name}{numbers}HUP and 3 more"
+    assert drawn(WORKERS, 64)[2] == f"{name}{numbers}4 signals"
+    assert drawn(WORKERS, 55)[2] == f"a-worker-with-…{numbers}4 signals"
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(45, "signals"), (30, "verdict, signals"), (20, "exposure, verdict, signals")]
+)
+def test_what_has_no_room_is_named(width: int, left_out: str) -> None:
+    lines = drawn(WORKERS, width)
+    assert f"no room for: {left_out}" in " ".join(lines)
+    assert "4194304" in lines[2]
+    assert not any("no room" in line for line in drawn(WORKERS, width, tells=False))
+
+
+def test_a_path_is_cut_at_its_begin_and_a_text_goes_on() -> None:
+    sheet = Sheet(
+        [Column("trace", "path"), Column("born"), Column("stack", "text")], [("/var/" + "a" * 39, "7", "main " * 9)]
+    )
+    first, *rest = drawn(sheet, 60)[1:]
+    assert first.startswith("…" + "a" * 31 + "     7  main")
+    assert " ".join([first, *rest]).split().count("main") == 9
