@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, StrMethodFo
 from matplotlib.transforms import offset_copy
 from numpy.typing import NDArray
 
-from sigwindow.probes.signals import considered, members, word_of
+from sigwindow.probes.signals import members, word_of
 from sigwindow.probes.signals import name as signal_name
 from sigwindow.probes.signals import number as signal_number
 from sigwindow.probes.text import printable
@@ -173,7 +173,7 @@ def signals(analysis: Analysis, ax: Axes | None = None) -> Axes:
         fontsize="small",
         rotation=90,
     )
-    told = members(considered(analysis.signals, analysis.numbering))
+    told = members(analysis.question.considered(analysis.numbering))
     for tick, signal in zip(ax.get_xticklabels(), columns, strict=True):
         tick.set_color(BLACK if signal in told else GREY)
     if rows:

@@ -85,7 +85,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
     duration_s = (analysis.end_ns - analysis.start_ns) * 1e-9
     exposures = analysis.by_signal.set_index("signal")["exposure_ns"]
     counts = {
-        s for s in exposures.index.tolist() if sig.word_of([s]) & sig.considered(analysis.signals, analysis.numbering)
+        s for s in exposures.index.tolist() if sig.word_of([s]) & analysis.question.considered(analysis.numbering)
     }
     signals = sorted(counts | set(rates))
     exposure_ns = exposures.reindex(signals, fill_value=0).to_numpy(np.int64)

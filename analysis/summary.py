@@ -31,7 +31,7 @@ def summarise(totals: Totals, info: TraceInfo) -> dict[str, Any]:
             "lost_events": totals.lost_events,
             "complete": totals.complete,
         },
-        "policy": {"ready": totals.ready, "signals": totals.signals},
+        "policy": {"ready": totals.question.ready, "signals": totals.question.signals},
         "threads": {
             "born": totals.born,
             **{verdict: totals.verdicts[verdict] for verdict in _VERDICTS},

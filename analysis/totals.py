@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from .durations import Durations
+from .question import Question
 
 VERDICTS = ("unhandled", "masked", "exposed", "hit", "critical")  # in rising order
 WORST = 5  # of the most exposed threads that are kept
@@ -20,14 +21,13 @@ _RANK = {"critical_hits": False, "hits": False, "exposure_ns": False, "born_ns":
 class Totals:
     """The threads of a trace, or of several, in numbers.
 
-    ready, signals: the policy and the selection of signals, as asked. verdicts: births by verdict. setup: of ready
-    threads. exposure: of those of them that were exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process:
-    one row a process with born threads (pid, comm, policy, the verdicts, exposure_ns); of one trace only, since pids
-    mean nothing beyond it. worst: the rows of the thread table of the most exposed threads.
+    question: as asked. verdicts: births by verdict. setup: of ready threads. exposure: of those of them that were
+    exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process: one row a process with born threads (pid,
+    comm, policy, the verdicts, exposure_ns); of one trace only, since pids mean nothing beyond it. worst: the rows of
+    the thread table of the most exposed threads.
     """
 
-    ready: str
-    signals: str
+    question: Question
     duration_ns: int = 0
     events: int = 0
     lost_events: int = 0
@@ -60,9 +60,9 @@ class Totals:
 def merged(parts: Sequence[Totals]) -> Totals:
     """The totals of several traces together; in what order they are given changes nothing.
 
-    parts: at least one, all under the same policy and selection.
+    parts: at least one, all to the same question.
     """
-    total = Totals(parts[0].ready, parts[0].signals)
+    total = Totals(parts[0].question)
     for part in parts:
         total.duration_ns += part.duration_ns
         total.events += part.events

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Protocol
 
 from sigwindow.analysis.engine.windows import Analysis
+from sigwindow.analysis.question import Question
 from sigwindow.collector import procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.external import ExternalSession
@@ -177,7 +178,8 @@ def record(request: Request) -> Capture:
 
     Raises UsageError for a request that can't be met, CannotTraceError where tracing is not possible.
     """
-    windows = LiveWindows(request.signals, request.ready)  # a wrong option is told before anything is started
+    question = Question.parse(request.ready, request.signals)  # what is wrong is told before anything is started
+    windows = LiveWindows(question)
     backend = _backend(request)
     if backend != "bcc" and (request.stacks or request.ready.startswith("symbol")):
         raise UsageError(f"--stacks and --ready symbol:NAME need eBPF: --backend {backend} has neither")
@@ -221,4 +223,4 @@ def record(request: Request) -> Capture:
                 if view:
                     view.show(windows, session)
         status = command.status if command else session.status if isinstance(session, strace.Live) else None
-        return Capture(windows.result(request.ready), info, status)
+        return Capture(windows.result(), info, status)

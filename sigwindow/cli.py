@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sigwindow.analysis.question import Question
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -324,21 +326,21 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
     gates = _gates(options)
     names = fleet.expand(traces)
-    judging = {"ready": options["ready"], "signals": options["signals"]}
+    question = Question.parse(options["ready"], options["signals"])
     extra: list[Any] = []
     if form in ("csv", "parquet"):
-        found = fleet.write_threads(names, form, output, **judging, force=options["force"])
+        found = fleet.write_threads(names, form, output, question, force=options["force"])
     elif options["by"] or options["rates"]:
-        found, extra = _with_tables(names, options["by"], options["rates"], judging)
+        found, extra = _with_tables(names, options["by"], options["rates"], question)
     else:
-        found = _measured(names, options["dask"], judging)
+        found = _measured(names, options["dask"], question)
     readable = [one for one in found if one.totals]
     unreadable = [(one.name, one.error) for one in found if not one.totals]
     for _, error in unreadable:
         click.echo(f"sigwindow: {error}", err=True)
 
     told = [summaries.summarise(one.totals, one.info) for one in readable if one.totals and one.info]
-    everything, common = fleet.total(found, **judging)
+    everything, common = fleet.total(found, question)
     summary = summaries.summarise(everything, common)
     as_json = summaries.to_json(summary)
     if len(names) > 1:
@@ -364,7 +366,7 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     return code or (4 if unreadable else 0)
 
 
-def _measured(names: Sequence[str], dask: str | None, judging: dict[str, str]) -> list[Measured]:
+def _measured(names: Sequence[str], dask: str | None, question: Question) -> list[Measured]:
     """The totals of every file, with a progress bar on a terminal."""
     from sigwindow import fleet
     from sigwindow.terminal import render
@@ -372,11 +374,11 @@ def _measured(names: Sequence[str], dask: str | None, judging: dict[str, str]) -
     with render.progress() as bar:
         if dask is not None:
             task = bar.add_task("files", total=len(names))
-            return fleet.measure_with_dask(names, **judging, address=dask or None, done=lambda: bar.advance(task))
+            return fleet.measure_with_dask(names, question, address=dask or None, done=lambda: bar.advance(task))
         found = []
         for number, name in enumerate(names, 1):
             task = bar.add_task(f"file {number} of {len(names)}", total=None)
-            found.append(fleet.measure(name, **judging, progress=partial(_advance, bar, task)))
+            found.append(fleet.measure(name, question, progress=partial(_advance, bar, task)))
             bar.remove_task(task)
         return found
 
@@ -386,7 +388,7 @@ def _advance(bar: Progress, task: TaskID, done: int, size: int) -> None:
 
 
 def _with_tables(
-    names: Sequence[str], by: str | None, rates: Sequence[str], judging: dict[str, str]
+    names: Sequence[str], by: str | None, rates: Sequence[str], question: Question
 ) -> tuple[list[Measured], list[Any]]:
     """The totals of every file, and the tables that need its threads in memory."""
     from sigwindow import fleet
@@ -397,7 +399,7 @@ def _with_tables(
     found, tables = [], []
     for name in names:
         try:
-            analysis, info = fleet.analyse(name, **judging)
+            analysis, info = fleet.analyse(name, question)
         except InputError as error:
             found.append(fleet.Measured(name, error=str(error)))
             continue
@@ -425,7 +427,8 @@ def report(traces: Sequence[str], output: Path, ready: str, signals: str, rates:
     from sigwindow.analysis import risk
     from sigwindow.analysis.report import page as reports
 
-    found = [(name, *fleet.analyse(name, ready=ready, signals=signals)) for name in fleet.expand(traces)]
+    question = Question.parse(ready, signals)
+    found = [(name, *fleet.analyse(name, question)) for name in fleet.expand(traces)]
     page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
     _write(output, page, force)
 
@@ -445,7 +448,8 @@ def compare(base: str, new: str, **options: Any) -> int:
     from sigwindow.terminal import draw, render
 
     gates = _gates(options)
-    before, after = (fleet.analyse(name, ready=options["ready"], signals=options["signals"])[0] for name in (base, new))
+    question = Question.parse(options["ready"], options["signals"])
+    before, after = (fleet.analyse(name, question)[0] for name in (base, new))
     comparison = comparing.compare(before, after)
     draw.console().print(render.comparison(comparison))
     _write(options["json_file"], summaries.to_json(comparison.to_dict()), options["force"])
@@ -470,7 +474,8 @@ def plot(kind: str, traces: Sequence[str], output: Path, ready: str, signals: st
     form = output.suffix.lower().removeprefix(".")
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
-    found = [fleet.analyse(trace, ready=ready, signals=signals)[0] for trace in traces]
+    question = Question.parse(ready, signals)
+    found = [fleet.analyse(trace, question)[0] for trace in traces]
     if kind == "compare":
         axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem))
     else:
@@ -492,15 +497,15 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
     What FILE is, is told by its content. A log of `strace -ff` is named by one of its files, or by what their names
     have in common.
     """
-    from sigwindow.analysis.engine.windows import Windows, policies_of
+    from sigwindow.analysis.engine.windows import Windows
     from sigwindow.collector import importing, tracefile
     from sigwindow.probes.text import printable
     from sigwindow.terminal import render
 
     gates = _gates(options)
-    policies_of(options["ready"])  # what is wrong is told before the work
+    question = Question.parse(options["ready"], options["signals"])
     with importing.opened(file, messages) as recording, render.progress() as bar:
-        windows = Windows(options["signals"], recording.info.os, options["ready"])
+        windows = Windows(question, recording.info.os)
         task = bar.add_task("import", total=recording.size_bytes)
         with tracefile.Writer(output, recording.info, force=options["force"]) as writer:
             for batch in recording.batches():
@@ -509,4 +514,4 @@ def import_(file: Path, output: Path, messages: Path | None, **options: Any) -> 
                 bar.update(task, completed=recording.read_bytes)
     for note in recording.notes:
         click.echo(f"[sigwindow] {printable(note)}", err=True)
-    return _report(windows.result(options["ready"]), recording.info, gates, options, sys.stdout)
+    return _report(windows.result(), recording.info, gates, options, sys.stdout)

@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.totals import Totals, merged
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError
@@ -73,24 +74,26 @@ def _some(name: str, paths: Iterator[str]) -> list[str]:
 
 def read(
     name: str | Path,
-    ready: str = "auto",
-    signals: str = "async",
+    question: Question = Question(),
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Windows, TraceInfo]:
-    """Run a trace of any size through the window engine, to be asked under the policy `ready` only.
+    """Run a trace of any size through the window engine, to be asked one question.
 
     progress: called now and then with the bytes read so far and the bytes in all. Returns the engine and what the
     trace says of itself. Raises InputError for what can't be read as a trace.
     """
     reader = tracefile.Reader(name)
-    windows = Windows(signals, reader.info.os, ready)
+    try:
+        windows = Windows(question, reader.info.os)
+    except UsageError as error:  # right elsewhere: it was parsed
+        raise InputError(f"{printable(str(name))} is of {printable(reader.info.os)}: {error}") from None
     try:
         for columns in _ahead(map(windows.prepared, reader.batches(windows.columns))):
             windows.take(columns)
             if progress:
                 progress(reader.bytes_read, reader.bytes)
     except OrderError:
-        windows = Windows(signals, reader.info.os, ready)
+        windows = Windows(question, reader.info.os)
         windows.feed(reader.in_order(windows.columns))
     return windows, reader.info
 
@@ -104,13 +107,13 @@ def _ahead(items: Iterator[_T]) -> Iterator[_T]:
             yield item
 
 
-def analyse(name: str | Path, *, ready: str = "auto", signals: str = "async") -> tuple[Analysis, TraceInfo]:
+def analyse(name: str | Path, question: Question = Question()) -> tuple[Analysis, TraceInfo]:
     """The whole analysis of a trace, with its table of threads in memory, and what the trace says of itself.
 
     Raises InputError for what can't be read as a trace.
     """
-    windows, info = read(name, ready, signals)
-    return windows.result(ready), info
+    windows, info = read(name, question)
+    return windows.result(), info
 
 
 @dataclass(frozen=True)
@@ -123,17 +126,17 @@ class Measured:
     error: str = ""
 
 
-def measure(name: str, ready: str, signals: str, progress: Callable[[int, int], object] | None = None) -> Measured:
+def measure(name: str, question: Question, progress: Callable[[int, int], object] | None = None) -> Measured:
     """The totals of one trace file. A file that can't be read is an answer, too."""
     try:
-        windows, info = read(name, ready, signals, progress)
-        return Measured(name, windows.totals(ready), info)
+        windows, info = read(name, question, progress)
+        return Measured(name, windows.totals(), info)
     except InputError as error:
         return Measured(name, error=str(error))
 
 
 def measure_with_dask(
-    names: Sequence[str], ready: str, signals: str, address: str | None, done: Callable[[], object] | None = None
+    names: Sequence[str], question: Question, address: str | None, done: Callable[[], object] | None = None
 ) -> list[Measured]:
     """The totals of many trace files, each read by a worker of a Dask cluster, in the order of `names`.
 
@@ -155,7 +158,7 @@ def measure_with_dask(
     except (OSError, ValueError) as error:
         raise UsageError(f"no Dask scheduler answers at {address}: {error}") from None
     with client:
-        futures = [client.submit(measure, name, ready, signals, pure=False) for name in names]
+        futures = [client.submit(measure, name, question, pure=False) for name in names]
         for _ in as_completed(futures):
             if done:
                 done()
@@ -168,12 +171,12 @@ def measure_with_dask(
         return found
 
 
-def total(found: Sequence[Measured], ready: str, signals: str) -> tuple[Totals, TraceInfo]:
+def total(found: Sequence[Measured], question: Question) -> tuple[Totals, TraceInfo]:
     """The totals of all files that could be read, and what they all say of themselves alike; of one file its own."""
     if len(found) == 1 and found[0].totals:
         return found[0].totals, found[0].info or TraceInfo()
     alike = common([one.info for one in found if one.info])
-    return merged([Totals(ready, signals), *(one.totals for one in found if one.totals)]), alike
+    return merged([Totals(question), *(one.totals for one in found if one.totals)]), alike
 
 
 @contextmanager
@@ -187,7 +190,7 @@ def text_output(path: Path | None, *, force: bool) -> Iterator[TextIO]:
 
 
 def write_threads(
-    names: Sequence[str], form: str, output: Path | None, *, ready: str, signals: str, force: bool
+    names: Sequence[str], form: str, output: Path | None, question: Question, *, force: bool
 ) -> list[Measured]:
     """Write the thread tables of traces one after the other, of several with a leading column `trace`.
 
@@ -199,15 +202,15 @@ def write_threads(
     with _table_output(form, output, force=force) as write:
         for name in names:
             try:
-                windows, info = read(name, ready, signals)
+                windows, info = read(name, question)
             except InputError as error:
                 found.append(Measured(name, error=str(error)))
                 continue
-            for table in windows.tables(ready):
+            for table in windows.tables():
                 if len(names) > 1:
                     table.insert(0, "trace", name)
                 write(pa.Table.from_pandas(table, preserve_index=False))
-            found.append(Measured(name, windows.totals(ready), info))
+            found.append(Measured(name, windows.totals(), info))
     return found
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from sigwindow.analysis.question import Question
 from sigwindow.capture import BEGUN
 from sigwindow.collector.command import Command
 from sigwindow.probes.errors import CannotTraceError, SigwindowError, UsageError
@@ -83,7 +84,7 @@ class Recording:
     ) -> None:
         self._argv = list(argv)
         self._pids = list(pids)
-        self._ready, self._signals = ready, signals
+        self._question = Question.parse(ready, signals)
         self._options = ["--ready", ready, "--signals", signals]
         self._options += ["--follow" if follow else "--no-follow", *(["--stacks"] if stacks else [])]
         self._folder = None if output else tempfile.TemporaryDirectory(prefix="sigwindow-")
@@ -102,7 +103,7 @@ class Recording:
     @property
     def trace(self) -> Trace:
         """What was recorded up to half a second ago; after the end all of it."""
-        return Trace([self.path], ready=self._ready, signals=self._signals, keep=[self._folder])
+        return Trace([self.path], self._question, keep=[self._folder])
 
     def start(self) -> Recording:
         """Begin; returns once nothing is missed any more."""

@@ -19,10 +19,12 @@ from sigwindow.analysis import risk as risks
 from sigwindow.analysis import statistics
 from sigwindow.analysis.compare import Comparison, compare
 from sigwindow.analysis.engine.windows import Analysis, combined
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.summary import duration, sentence, summarise
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.collector import tracefile
 from sigwindow.probes import signals
+from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo
 
@@ -39,7 +41,7 @@ def read(*sources: str | Path, ready: str = "auto", signals: str = "async") -> T
         >>> read("notebooks/traces/newosproc-*.arrows").summary["threads"]["born"]
         398
     """
-    trace = Trace(fleet.expand([str(source) for source in sources]), ready=ready, signals=signals)
+    trace = Trace(fleet.expand([str(source) for source in sources]), Question.parse(ready, signals))
     _ = trace.info  # what is no trace is told here, not at the first table
     return trace
 
@@ -52,14 +54,13 @@ class Trace:
     """
 
     def __init__(
-        self, sources: Sequence[str | Path], *, ready: str = "auto", signals: str = "async", keep: Sequence[object] = ()
+        self, sources: Sequence[str | Path], question: Question = Question(), *, keep: Sequence[object] = ()
     ) -> None:
         if not sources:
             raise ValueError("a trace has at least one source")
         self._keep = tuple(keep)
         self.sources = tuple(str(source) for source in sources)
-        self.ready = ready
-        self.signals = signals
+        self.question = question
 
     @cached_property
     def info(self) -> TraceInfo:
@@ -86,7 +87,7 @@ class Trace:
     @cached_property
     def analysis(self) -> Analysis:
         """All tables of the engine; the commonest ones are attributes of the trace itself."""
-        found = [fleet.analyse(source, ready=self.ready, signals=self.signals)[0] for source in self.sources]
+        found = [fleet.analyse(source, self.question)[0] for source in self.sources]
         return combined(found) if len(found) > 1 else found[0]
 
     @property
@@ -163,17 +164,14 @@ class Trace:
         >>> read("notebooks/traces/newosproc-broken.arrows").under(signals="SIGINT").summary["threads"]["unhandled"]
         199
         """
-        return Trace(self.sources, ready=ready or self.ready, signals=signals or self.signals, keep=self._keep)
+        question = Question.parse(ready or self.question.ready, signals or self.question.signals)
+        return Trace(self.sources, question, keep=self._keep)
 
     def report(self, path: str | Path, *, force: bool = False) -> None:
         """Write the one-page HTML report, with a section a source. Raises UsageError where the file exists."""
         from sigwindow.analysis.report.page import report
 
-        parts = (
-            [self]
-            if len(self.sources) == 1
-            else [Trace([s], ready=self.ready, signals=self.signals) for s in self.sources]
-        )
+        parts = [self] if len(self.sources) == 1 else [Trace([s], self.question) for s in self.sources]
         page = report([(t.sources[0], t.analysis, t.info) for t in parts], partial(risks.risk, rates=None))
         with fleet.text_output(Path(path), force=force) as file:
             file.write(page)
@@ -186,8 +184,12 @@ class Trace:
     def __add__(self, other: Trace) -> Trace:
         if not isinstance(other, Trace):
             return NotImplemented
-        keep = self._keep + other._keep
-        return Trace(self.sources + other.sources, ready=self.ready, signals=self.signals, keep=keep)
+        if self.question != other.question:
+            raise UsageError(
+                f"one trace is asked {self.question}, the other {other.question}: "
+                "give both the same by under(ready=..., signals=...)"
+            )
+        return Trace(self.sources + other.sources, self.question, keep=self._keep + other._keep)
 
     def __repr__(self) -> str:
         counts = self.summary["threads"]

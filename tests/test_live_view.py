@@ -24,6 +24,7 @@ import pytest
 from rich.cells import cell_len
 
 from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.question import Question
 from sigwindow.probes import events
 from sigwindow.probes.signals import number, word_of
 from sigwindow.terminal.view import Glance, Lines, LiveWindows, Process, Terminal, Thread, frame, view
@@ -179,7 +180,7 @@ def test_a_frame_has_the_size_of_the_screen(size: tuple[int, int], many: int) ->
 
 
 def test_nothing_has_happened_yet() -> None:
-    windows = LiveWindows("async", "auto")
+    windows = LiveWindows(Question())
     lines = shown(frame(windows.glance(1.0, Ring()), 80, 24))
     assert lines[1] == "births 0 (0/s)   open windows 0   events 0 (0/s)"
     assert not any(lines[3:])
@@ -197,7 +198,7 @@ def test_hostile_names_are_escaped() -> None:
 
 @pytest.mark.parametrize("ready", ["auto", "altstack", "mask", "steady", "symbol:f"])
 def test_the_counts_are_those_of_the_batch(ready: str) -> None:
-    live, batch = LiveWindows("async", ready), Windows("async")
+    live, batch = LiveWindows(Question(ready)), Windows(Question(ready))
     for round_, rows in enumerate((1000, 70_000, 1, 70_000)):  # more lives than a part of the engine's store has
         for windows in (live, batch):
             # The first round shows only steady threads: `auto` finds out later that the process installs stacks.
@@ -219,7 +220,7 @@ def test_the_counts_are_those_of_the_batch(ready: str) -> None:
 
 
 def test_rates_are_of_the_last_seconds() -> None:
-    windows = LiveWindows("async", "auto")
+    windows = LiveWindows(Question())
     for second in range(1, 21):
         windows.feed(births(100 if second <= 10 else 10, second * 10**9))
         last = windows.glance(float(second), Ring())
@@ -272,7 +273,7 @@ def frames(text: str) -> int:
 
 
 def test_a_terminal_is_drawn_at_most_every_quarter_second(screen: Screen) -> None:
-    clock, windows = Clock(), LiveWindows("async", "auto")
+    clock, windows = Clock(), LiveWindows(Question())
     terminal = Terminal(screen.stream, shared=False, clock=clock)
     for _ in range(1001):  # ten seconds
         terminal.show(windows, Ring())
@@ -293,7 +294,7 @@ def test_drawing_takes_a_tenth_of_the_time(screen: Screen) -> None:
             clock.now_s += 0.4
             return super().glance(elapsed_s, source)
 
-    windows = Slow("async", "auto")
+    windows = Slow(Question())
     terminal = Terminal(screen.stream, shared=False, clock=clock)
     while clock.now_s < 40:
         terminal.show(windows, Ring())
@@ -306,7 +307,7 @@ def test_recording_goes_first(screen: Screen) -> None:
     clock = Clock()
     terminal = Terminal(screen.stream, shared=False, clock=clock)
     clock.now_s = 10.0
-    terminal.show(LiveWindows("async", "auto"), Ring(fill=0.5))
+    terminal.show(LiveWindows(Question()), Ring(fill=0.5))
     terminal.close()
     assert screen.close() == ""
 
@@ -315,13 +316,13 @@ def test_what_is_over_at_once_is_not_shown(screen: Screen) -> None:
     clock = Clock()
     terminal = Terminal(screen.stream, shared=True, clock=clock)
     clock.now_s = 0.5
-    terminal.show(LiveWindows("async", "auto"), Ring())
+    terminal.show(LiveWindows(Question()), Ring())
     terminal.close()
     assert screen.close() == ""
 
 
 def test_a_frame_follows_the_size_of_the_terminal(screen: Screen) -> None:
-    clock, windows = Clock(), LiveWindows("async", "auto")
+    clock, windows = Clock(), LiveWindows(Question())
     terminal = Terminal(screen.stream, shared=False, clock=clock)
     for columns, lines in ((80, 24), (200, 60), (30, 5)):
         screen.resize(columns, lines)
@@ -333,7 +334,7 @@ def test_a_frame_follows_the_size_of_the_terminal(screen: Screen) -> None:
 
 
 def test_a_terminal_that_goes_away_does_not_end_the_recording(screen: Screen) -> None:
-    clock, windows = Clock(), LiveWindows("async", "auto")
+    clock, windows = Clock(), LiveWindows(Question())
     terminal = Terminal(screen.stream, shared=False, clock=clock)
     for closes in (True, False):
         clock.now_s += 1
@@ -347,7 +348,7 @@ def test_a_terminal_that_goes_away_does_not_end_the_recording(screen: Screen) ->
 
 
 def test_a_shared_terminal_keeps_its_upper_rows(screen: Screen) -> None:
-    clock, windows = Clock(), LiveWindows("async", "auto")
+    clock, windows = Clock(), LiveWindows(Question())
     terminal = Terminal(screen.stream, shared=True, clock=clock)
     for _ in range(2):
         clock.now_s += 1
@@ -363,7 +364,7 @@ def test_a_shared_terminal_keeps_its_upper_rows(screen: Screen) -> None:
 
 
 def test_a_command_that_reads_single_keys_has_the_screen_for_itself(screen: Screen) -> None:
-    clock, windows = Clock(), LiveWindows("async", "auto")
+    clock, windows = Clock(), LiveWindows(Question())
     terminal = Terminal(screen.stream, shared=True, clock=clock)
     cooked = termios.tcgetattr(screen.slave)
     raw = cooked.copy()
@@ -404,7 +405,7 @@ def test_an_error_leaves_the_terminal_as_it_was(screen: Screen, monkeypatch: pyt
     def fails() -> None:
         with view(of_command=False) as chosen:
             time.sleep(0.8)
-            chosen.show(LiveWindows("async", "auto"), Ring())
+            chosen.show(LiveWindows(Question()), Ring())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -417,7 +418,7 @@ def test_an_error_leaves_the_terminal_as_it_was(screen: Screen, monkeypatch: pyt
 
 def test_a_log_gets_a_line_every_half_minute() -> None:
     clock, stream = Clock(), io.StringIO()
-    windows, lines = LiveWindows("async", "altstack"), Lines(stream, clock)
+    windows, lines = LiveWindows(Question("altstack")), Lines(stream, clock)
     for second in range(1, 95):
         windows.feed(births(10, second * 10**9))
         clock.now_s = float(second)

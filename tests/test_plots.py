@@ -17,6 +17,7 @@ from rows import batch
 
 from sigwindow.analysis import plots
 from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of
@@ -62,9 +63,7 @@ def analysis(count: int, lost: int = 0, seed: int = 2, processes: int = 3) -> An
         signal=PROF,
         critical=hit["verdict"] == "critical",
     )
-    made = replace(
-        Windows("async").result("auto"), threads=threads, hits=hits, end_ns=SECOND, lost_events=lost, ended=not lost
-    )
+    made = replace(Windows().result(), threads=threads, hits=hits, end_ns=SECOND, lost_events=lost, ended=not lost)
     measured = threads[ready & exposed].rename(columns={"exposed_signals": "signals"})
     made.exposure = measured.groupby(["pid", "signals"])["exposure_ns"].sum().reset_index()
     made.losses = losses((SECOND // 4, SECOND // 2, lost)) if lost else losses()
@@ -296,7 +295,7 @@ def test_signals_of_freebsd_have_its_names(processes: int) -> None:
         thread = {"pid": pid, "tid": pid + 100, "handled": handled}
         seen.append({"time_ns": 1000, "kind": "born", "peer": pid, "flags": events.CLONE_THREAD, **thread})
         seen.append({"time_ns": 2000, "kind": "altstack", "altstack": 1, **thread})
-    windows = Windows("INFO,EMT,USR1", "freebsd")
+    windows = Windows(Question(signals="INFO,EMT,USR1"), "freebsd")
     windows.feed(batch(*seen))
     axes = plots.signals(windows.result())
     _, signals, _ = cells(axes)

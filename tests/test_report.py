@@ -20,6 +20,7 @@ from needs import needs
 from rows import batch
 
 from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.report.page import FIGURES, advice, report, sentence
 from sigwindow.analysis.risk import risk
 from sigwindow.probes import events
@@ -65,10 +66,10 @@ def deliver(time_ns: int, sa_flags: int, signal: int = PROF) -> dict[str, Any]:
 
 
 def analysis(*rows: dict[str, Any], ready: str = "auto", signals: str = "async") -> Analysis:
-    windows = Windows(signals)
+    windows = Windows(Question(ready, signals))
     if rows:
         windows.feed(batch(*rows))
-    return windows.result(ready)
+    return windows.result()
 
 
 def many(count: int) -> Analysis:

@@ -54,11 +54,11 @@ LOGS = {
 
 def analysed(log: strace.Log) -> Analysis:
     """The analysis of a log, under the default policy."""
-    windows = Windows("async")
+    windows = Windows()
     for batch in log.batches():
         if batch.num_rows:
             windows.feed(batch)
-    return windows.result("auto")
+    return windows.result()
 
 
 def opened(name: str) -> strace.Log:
@@ -317,7 +317,7 @@ def swallow(data: bytes) -> None:
     """Read anything to its end; only InputError may come of it."""
     try:
         log = strace.Log(io.BytesIO(data))
-        windows = Windows("async")
+        windows = Windows()
         last_ns = 0
         for batch in log.batches():
             if batch.num_rows:
@@ -403,11 +403,11 @@ def strace_works() -> None:
 
 
 def captured(session: live.Live) -> Analysis:
-    windows = Windows("async")
+    windows = Windows()
     for batch in session:
         if batch.num_rows:
             windows.feed(batch)
-    return windows.result("auto")
+    return windows.result()
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("broken", "exposed"), ("fixed", "masked")])

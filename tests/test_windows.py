@@ -9,6 +9,7 @@ import pytest
 from rows import batch
 
 from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.summary import summarise, to_json
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
@@ -34,7 +35,7 @@ def born(time_ns: int, mask: int = 0, handled: int = word_of([PROF]), **columns:
 
 
 def analysis(*rows: dict[str, Any], ready: str = "auto", signals: str = "async") -> Analysis:
-    windows = Windows(signals)
+    windows = Windows(Question(signals=signals), every_policy=True)
     windows.feed(batch(*rows))
     return windows.result(ready)
 
@@ -120,7 +121,7 @@ def test_one_trace_under_every_policy(ready: str, ready_ns: int) -> None:
         ready=ready,
     )
     assert only(of, "ready_ns") == (ready_ns,)
-    assert of.ready == ready
+    assert of.question.ready == ready
 
 
 def test_another_mask_than_the_creators_is_no_restore() -> None:
@@ -248,11 +249,11 @@ def test_an_unknown_policy_is_a_usage_error(ready: str) -> None:
     with pytest.raises(UsageError, match="readiness policy"):
         Windows().result(ready)
     with pytest.raises(UsageError, match="readiness policy"):
-        Windows(ready=ready)
+        Windows(Question(ready))
 
 
 def test_only_the_policy_named_at_the_beginning_can_be_asked_for() -> None:
-    windows = Windows(ready="auto")
+    windows = Windows(Question("auto"))
     windows.feed(batch(born(1000), event(1030, "altstack", altstack=1)))
     assert windows.result("altstack").threads["setup_ns"].tolist() == [30]
     with pytest.raises(ValueError, match="mask"):

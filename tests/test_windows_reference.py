@@ -16,6 +16,7 @@ from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
 from sigwindow.analysis.engine import lives
 from sigwindow.analysis.engine import windows as engine
 from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.question import Question
 from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
 from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
 
@@ -40,7 +41,7 @@ def measured(
     ready: str | None = None,
 ) -> Windows:
     """The engine, fed in batches of the given sizes and one of the rest, each shuffled where a seed is given."""
-    windows = Windows(signals, ready=ready)
+    windows = Windows(Question(ready or "auto", signals), every_policy=ready is None)
     random = Random(seed)
     for size in [*sizes, len(rows)]:
         if not rows:

@@ -22,14 +22,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from sigwindow.analysis.question import POLICIES
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 
 Array = NDArray[Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-POLICIES = ("altstack", "mask", "steady", "symbol")
-_ALTSTACK_POLICY, _MASK_POLICY, _STEADY_POLICY, _SYMBOL_POLICY = range(4)
+_ALTSTACK_POLICY, _MASK_POLICY, _STEADY_POLICY, _SYMBOL_POLICY = map(
+    POLICIES.index, ("altstack", "mask", "steady", "symbol")
+)
 
 _CODE = events.CODE
 _SNAPSHOT, _BORN, _MASK, _ALTSTACK, _ACTION = (_CODE[n] for n in ("snapshot", "born", "mask", "altstack", "action"))

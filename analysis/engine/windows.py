@@ -10,7 +10,7 @@ import tempfile
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import IO, Any
 
@@ -20,10 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sigwindow.analysis.durations import counted
+from sigwindow.analysis.question import POLICIES, Question
 from sigwindow.analysis.totals import BY_SIGNAL, VERDICTS, WORST, Totals, merged
 from sigwindow.probes import events
 from sigwindow.probes import signals as sig
-from sigwindow.probes.errors import OrderError, UsageError
+from sigwindow.probes.errors import OrderError
 
 from .lives import (
     CRITICAL,
@@ -32,7 +33,6 @@ from .lives import (
     EXPOSURE_NS,
     HANDLED,
     HITS,
-    POLICIES,
     READY_NS,
     SAYS_COMM,
     Columns,
@@ -58,8 +58,8 @@ class Analysis:
     threads, exposure_ns, hits, critical). exposure: the exposure of ready threads by process and by the
     set of signals exposed at once (pid, signals, exposure_ns). traffic: one row a signal that was sent, or
     taken by a handler, in the whole trace (signal, name, class, generated, held_back, delivered). losses: one
-    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by pid. ready,
-    signals: as asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
+    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by pid. question: as
+    asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
     closed the trace itself. numbering: what the signals are called. totals: all of it in numbers.
     """
 
@@ -70,8 +70,7 @@ class Analysis:
     traffic: pd.DataFrame
     losses: pd.DataFrame
     leaders: dict[int, str]
-    ready: str
-    signals: str
+    question: Question
     start_ns: int
     end_ns: int
     events: int
@@ -84,7 +83,7 @@ class Analysis:
 def combined(parts: Sequence[Analysis]) -> Analysis:
     """Several analyses as one, the threads one after the other with a column `trace` (its number) first.
 
-    parts: at least one, all under the same policy and selection. Times and pids mean what they meant in each trace.
+    parts: at least one, all to the same question. Times and pids mean what they meant in each trace.
     """
     first = parts[0]
 
@@ -105,8 +104,7 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
         traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
         losses=one_after_the_other("losses").drop(columns="trace"),
         leaders={pid: name for part in reversed(parts) for pid, name in part.leaders.items()},
-        ready=first.ready,
-        signals=first.signals,
+        question=first.question,
         start_ns=min(part.start_ns for part in parts),
         end_ns=max(part.end_ns for part in parts),
         events=totals.events,
@@ -186,17 +184,6 @@ def _optional(values: Array) -> pd.Series:
     return pd.Series(pd.arrays.IntegerArray(values, values < 0))
 
 
-def policies_of(ready: str) -> tuple[int, ...]:
-    """The policies that a value of `--ready` may mean, as places in POLICIES; for auto two (`policy_of`).
-
-    Raises UsageError for an unknown one.
-    """
-    names = {"auto": ("altstack", "steady")}.get(ready, ("symbol" if ready.startswith("symbol:") else ready,))
-    if not set(names) <= set(POLICIES):
-        raise UsageError(f"unknown readiness policy {ready!r}: give auto, altstack, mask, steady or symbol:NAME")
-    return tuple(POLICIES.index(name) for name in names)
-
-
 def policy_of(processes: Array, policies: tuple[int, ...]) -> Array:
     """The policy that counts for each process (PROCESS): of two the first where it installs alternate stacks."""
     return np.where(processes["installs"], policies[0], policies[-1])
@@ -267,16 +254,16 @@ class Judged:
 class Windows:
     """Measures the setup windows of a stream of events.
 
-    signals: which signals count, a value of `--signals`. system: where the events are from, the `os` of a trace; it
-    decides what signals are called. ready: the only policy that will be asked for, a value of `--ready`; without it,
-    any may be, for more memory. Raises UsageError for an unknown signal or policy.
+    question: what is asked of them. system: where the events are from, the `os` of a trace; it decides what signals are
+    called. every_policy: the answer may be asked for under other policies, too, which takes more memory.
+    Raises UsageError for an unknown policy, and for a signal that the system does not have.
     """
 
-    def __init__(self, signals: str = "async", system: str = "linux", ready: str | None = None) -> None:
-        self._signals = signals
-        self.policies = tuple(range(len(POLICIES))) if ready is None else policies_of(ready)
+    def __init__(self, question: Question = Question(), system: str = "linux", *, every_policy: bool = False) -> None:
+        self._question = question
+        self.policies = tuple(range(len(POLICIES))) if every_policy else question.policies
         self._numbering = sig.numbering(system)
-        self._considered = np.uint64(sig.considered(signals, self._numbering))
+        self._considered = np.uint64(question.considered(self._numbering))
         self._comms = _Names()
         self._stacks = _Names()
         self._lives = Lives(int(self._considered), self._numbering.kept_back, self.policies)
@@ -328,24 +315,27 @@ class Windows:
         for part in parts:
             self._ended_lives.add(part)
 
-    def totals(self, ready: str = "auto") -> Totals:
-        """The threads in numbers, as of the last event fed, under a readiness policy; changes nothing.
+    def totals(self, ready: str | None = None) -> Totals:
+        """The threads in numbers, as of the last event fed; changes nothing.
 
         Takes no more memory for more threads. ready: as for `result`.
         """
-        return _Answer(self, ready).totals()
+        return self._answer(ready).totals()
 
-    def result(self, ready: str = "auto") -> Analysis:
-        """The tables as of the last event fed, under a readiness policy; changes nothing.
+    def result(self, ready: str | None = None) -> Analysis:
+        """The tables as of the last event fed; changes nothing.
 
-        ready: auto, altstack, mask, steady, symbol or symbol:NAME. Raises UsageError for anything else, and ValueError
-        for another one than was named at the beginning.
+        ready: another policy than the question's. Raises UsageError for an unknown one, and ValueError for one whose
+        windows were not kept.
         """
-        return _Answer(self, ready).analysis()
+        return self._answer(ready).analysis()
 
-    def tables(self, ready: str = "auto") -> Iterator[pd.DataFrame]:
+    def tables(self) -> Iterator[pd.DataFrame]:
         """The thread table part by part, for threads too many for one; within a part in order of birth."""
-        return _Answer(self, ready).tables()
+        return self._answer(None).tables()
+
+    def _answer(self, ready: str | None) -> _Answer:
+        return _Answer(self, self._question if ready is None else replace(self._question, ready=ready))
 
     def _columns(self, batch: pa.RecordBatch) -> Columns:
         """What the state machine takes of a batch; notes losses and the trace's end."""
@@ -379,12 +369,12 @@ class Windows:
 class _Answer:
     """What Windows knows now, under one policy, with the living threads as if the trace ended here."""
 
-    def __init__(self, windows: Windows, ready: str) -> None:
-        policies = policies_of(ready)
+    def __init__(self, windows: Windows, question: Question) -> None:
+        policies = question.policies
         if not set(policies) <= set(windows.policies):
-            raise ValueError(f"windows under {ready} were not kept")
+            raise ValueError(f"windows under {question.ready} were not kept")
         self._windows = windows
-        self._ready = ready
+        self._question = question
         ended = windows._lives.at(windows._end_ns)
         self._living, hits = ended.taken()
         self._processes = ended.processes
@@ -433,8 +423,7 @@ class _Answer:
             traffic=self._traffic(),
             losses=self._losses,
             leaders={pid: self._comms[code] for pid, code in leaders},
-            ready=self._ready,
-            signals=windows._signals,
+            question=self._question,
             start_ns=windows._start_ns,
             end_ns=windows._end_ns,
             events=windows._events,
@@ -489,8 +478,7 @@ class _Answer:
     def totals(self) -> Totals:
         windows = self._windows
         total = Totals(
-            self._ready,
-            windows._signals,
+            self._question,
             duration_ns=windows._end_ns - windows._start_ns,
             events=windows._events,
             lost_events=int(self._losses["count"].sum()),

@@ -472,12 +472,12 @@ def _measured(analysis: Analysis, summary: Mapping[str, Any], info: TraceInfo) -
     """How the trace was made: what it is called and what it was, for what is known."""
     trace = summary["trace"]
     policies = ", ".join(sorted({row["policy"] for row in summary["by_process"]}))
-    used = f" (used: {policies})" if policies not in ("", analysis.ready) else ""
+    used = f" (used: {policies})" if policies not in ("", analysis.question.ready) else ""
     told = (
         ("Command", shlex.join(info.command)),
         ("Targets", " ".join(map(str, info.targets))),
-        ("Ready by", analysis.ready + used),
-        ("Signals considered", analysis.signals),
+        ("Ready by", analysis.question.ready + used),
+        ("Signals considered", analysis.question.signals),
         ("Began", _wall_time(analysis, info)),
         ("Duration", f"{trace['duration_s']:,.3g} s"),
         ("Events", f"{analysis.events:,}"),

@@ -30,6 +30,7 @@ from rich.screen import Screen
 
 from sigwindow.analysis.engine.lives import Part
 from sigwindow.analysis.engine.windows import Judged, Store, Windows, policy_of
+from sigwindow.analysis.question import Question
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.terminal import render
 
@@ -139,8 +140,8 @@ class LiveWindows(Windows):
     while it runs: ended lives are counted under both. Uncertainty is left to the summary.
     """
 
-    def __init__(self, signals: str, ready: str) -> None:
-        super().__init__(signals, ready=ready)
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
         self._ended_lives = _CountingStore(self._count)
         self._counts = {policy: _no_counts(0) for policy in self.policies}
         self._longest: list[_Row] = []

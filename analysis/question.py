@@ -1,0 +1,57 @@
+"""What is asked of a trace: by which policy a thread is ready, and which signals count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sigwindow.probes import signals as sig
+from sigwindow.probes.errors import UsageError
+
+POLICIES = ("altstack", "mask", "steady", "symbol")  # that the engine measures windows by (docs/model.md)
+_CHOICES = {"auto": ("altstack", "steady")} | {name: (name,) for name in POLICIES}
+_NUMBERINGS = (sig.LINUX, sig.FREEBSD)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a trace, in the words of the command line; it means the same of a trace of any system.
+
+    ready: a readiness policy, a value of `--ready`. signals: those that count, a value of `--signals`.
+    """
+
+    ready: str = "auto"
+    signals: str = "async"
+
+    @classmethod
+    def parse(cls, ready: str, signals: str) -> Question:
+        """What a user asks. Raises UsageError for an unknown policy, and for a signal that no system has."""
+        question = cls(ready, signals)
+        _ = question.policies
+        unknown = None
+        for numbering in _NUMBERINGS:
+            try:
+                sig.considered(signals, numbering)
+                return question
+            except UsageError as error:
+                unknown = unknown or error
+        raise unknown or AssertionError
+
+    @property
+    def policies(self) -> tuple[int, ...]:
+        """The policies that may count for a process, as places in POLICIES: two of them under `auto`.
+
+        Raises UsageError for an unknown policy.
+        """
+        chosen = _CHOICES.get("symbol" if self.ready.startswith("symbol:") else self.ready)
+        if chosen is None:
+            raise UsageError(
+                f"unknown readiness policy {self.ready!r}: give auto, altstack, mask, steady or symbol:NAME"
+            )
+        return tuple(map(POLICIES.index, chosen))
+
+    def considered(self, numbering: sig.Numbering) -> int:
+        """The signals that count in a trace of one system, as a set word.
+
+        Raises UsageError for a signal that this system does not have.
+        """
+        return sig.considered(self.signals, numbering)
