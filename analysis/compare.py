@@ -12,6 +12,9 @@ import pandas as pd
 from scipy import special
 
 from .engine.windows import Analysis
+from .notebook import html
+from .question import Question
+from .sheets import Sheet, asked, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
 from .totals import VERDICTS
 
@@ -33,7 +36,8 @@ class Comparison:
     statistic, base, new (ns; of `count` threads). medians: of the setup time with unready threads
     censored, and of the exposure of ready exposed threads: measure, base, new (ns), ratio, ratio_low,
     ratio_high. setup: the log-rank test of the setup times. reasons: why it is a regression; empty if it
-    is none. notes: what the reader must know before trusting it. sentence: the answer.
+    is none. notes: what the reader must know before trusting it. sentence: the answer. question: what was
+    asked of both.
     """
 
     traces: pd.DataFrame
@@ -45,11 +49,26 @@ class Comparison:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     sentence: str
+    question: Question
 
     @property
     def regression(self) -> bool:
         """Whether the new trace is worse: see docs/statistics.md for the rule."""
         return bool(self.reasons)
+
+    @property
+    def sheets(self) -> list[Sheet]:
+        """The answer's tables, as a terminal and a notebook show them."""
+        return comparison(self.traces, self.verdicts, self.shares, self.medians)
+
+    @property
+    def setup_test(self) -> str:
+        """What the log-rank test of the setup times says, in words."""
+        p = "-" if math.isnan(self.setup.p) else f"{self.setup.p:.2g}"
+        return f"setup times, log-rank test: p = {p}"
+
+    def _repr_html_(self) -> str:
+        return html(self.sentence, [asked(self.question), self.setup_test], self.sheets)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison for JSON, with stable names; what can't be told is None."""
@@ -86,6 +105,7 @@ def compare(base: Analysis, new: Analysis) -> Comparison:
         reasons=reasons,
         notes=notes,
         sentence=_sentence(traces, shares, medians, reasons, notes),
+        question=new.question,
     )
 
 

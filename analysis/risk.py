@@ -21,9 +21,12 @@ from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
 from .engine.windows import Analysis
+from .notebook import html
+from .sheets import asked, risks
 
 Array = NDArray[Any]
 
+TITLE = "risk of threads that are exposed as these"
 ZERO_HITS_BOUND = -math.log(0.05)  # about 3: the rule of three
 
 
@@ -57,7 +60,14 @@ def poisson_interval(counts: ArrayLike) -> tuple[Array, Array]:
     return low, special.gammaincinv(k + 1, 0.975)
 
 
-def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: int = 1000) -> pd.DataFrame:
+class Risk(pd.DataFrame):
+    """The table of `risk`, which a notebook shows as the command line does. What is made of it is a plain DataFrame."""
+
+    def _repr_html_(self) -> str:
+        return html(TITLE, self.attrs.get("asked", []), [risks(self)])
+
+
+def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: int = 1000) -> Risk:
     """What each signal may do to threads like those of the trace: a row a signal that counts or has a rate.
 
     rates: signals per second, by number, that a thread receives while it is exposed. For a signal
@@ -112,7 +122,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
         per_birth = {end: count / np.float64(ready) for end, count in expected.items()}
         time_s = {end: duration_s / count for end, count in expected.items()}
         exposure_per_birth_ns = exposure_ns / np.float64(ready)
-    return pd.DataFrame(
+    found = Risk(
         {
             "signal": np.array(signals, np.int64),
             "name": pd.array([sig.name(signal, analysis.numbering) for signal in signals], "str"),
@@ -130,6 +140,8 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
             "mean_time_to_first_hit_high_s": time_s["_low"],
         }
     )
+    found.attrs["asked"] = [asked(analysis.question)]
+    return found
 
 
 def _hit_signals(analysis: Analysis) -> tuple[pd.Series, pd.Series]:

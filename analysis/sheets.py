@@ -6,14 +6,20 @@ A sheet says what is told; how it looks is the business of who draws it. Texts o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from sigwindow.probes import signals
+from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 
+from .question import Question
 from .summary import duration, frames
 from .totals import VERDICTS
+from .words import counted, first_few, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +29,10 @@ _BAD = WORST_FIRST[:3]
 _SHOWN = WORST_FIRST[:-1]  # what is left of the born is unhandled
 _STACK_WIDTH = 160
 _GROUPS = 40  # rows of a table by something
+_RANK_OF_SIGNALS = ("critical", "hits", "exposure_ns", "threads")
 _SIGNALS = 12
 _PROCESSES = 10
+WITH_A_BUFFER = ("bcc",)  # back ends whose buffer --buffer sizes
 
 
 class Column(NamedTuple):
@@ -63,23 +71,65 @@ def _numbers(*headings: str) -> list[Column]:
     return [Column(heading) for heading in headings]
 
 
+def asked(question: Question) -> str:
+    """What was asked, in the words of the command line."""
+    return f"signals = {question.signals}; ready = {question.ready}"
+
+
+def circumstances(summary: Mapping[str, Any]) -> list[str]:
+    """How a trace was made and what was asked of it: signals, and which others were open; policy; source."""
+    trace, policy = summary["trace"], summary["policy"]
+    used = sorted({row["policy"] for row in summary["by_process"]})
+    ready = policy["ready"] if used in ([], [policy["ready"]]) else f"{policy['ready']} ({', '.join(used)})"
+    others = [row["signal"] for row in _open_signals(summary) if row["signal"] not in _considered(summary)]
+    open_too = f"; open, too, but not considered: {first_few(others)}" if others else ""
+    backend, system, kernel = (printable(trace[of]) or f"various {of}s" for of in ("backend", "os", "kernel"))
+    return [
+        f"signals = {policy['signals']}{open_too}",
+        f"ready = {ready}; {trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}",
+    ]
+
+
+def reservations(summary: Mapping[str, Any]) -> list[str]:
+    """What keeps the answer from being whole, and what can be done about it; empty if nothing does."""
+    trace, threads = summary["trace"], summary["threads"]
+    told = []
+    if threads["unready"]:
+        told.append(
+            f"{counted(threads['unready'], 'thread')} ended, or the trace did, before they were ready: "
+            "their windows are cut."
+        )
+    if trace["lost_events"]:
+        lost = f"{trace['lost_events']} events were lost; {threads['uncertain']} threads are uncertain."
+        told.append(lost + " A larger --buffer loses less." * (trace["backend"] in WITH_A_BUFFER))
+    elif not trace["complete"]:
+        told.append("The trace has no end mark: its tracer was killed, or the file is cut.")
+    return told
+
+
 def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> list[Sheet]:
-    """The tables of a summary (docs/tables.md); worst: the most exposed threads, as Totals has them."""
+    """The tables of a summary (docs/tables.md), none where nothing was born; worst: its threads, as Totals has them."""
+    if not summary["threads"]["born"]:
+        return []
     found = [_verdicts(summary["threads"]), _lengths(summary)]
-    if open_to := [row for row in summary["by_signal"] if row["threads"] or row["hits"]]:
-        found.append(_signals(open_to))
+    if open_signals := _open_signals(summary):
+        found.append(_signals(open_signals, _considered(summary)))
     if len(summary["by_process"]) > 1:
         found.append(_processes(summary["by_process"]))
     if len(worst):
-        found.append(_worst(worst.to_dict("records")))
+        found.append(_worst(worst.to_dict("records"), summary["threads"]))
     return found
 
 
 def _verdicts(counts: Mapping[str, int]) -> Sheet:
-    rows = []
-    for verdict in WORST_FIRST:
-        share = f"{counts[verdict] / counts['born']:.1%}" if counts["born"] else "-"
-        rows.append((Cell(verdict, verdict if counts[verdict] else "dim"), str(counts[verdict]), share))
+    rows = [
+        (
+            Cell(verdict, verdict if counts[verdict] else "dim"),
+            str(counts[verdict]),
+            share(counts[verdict], counts["born"]),
+        )
+        for verdict in WORST_FIRST
+    ]
     return Sheet([Column("verdict", "word"), *_numbers("threads", "share")], rows)
 
 
@@ -92,33 +142,74 @@ def _lengths(summary: Mapping[str, Any]) -> Sheet:
     return Sheet([Column("", "word"), *_numbers("threads", *numbers)], rows)
 
 
-def _signals(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    ranked = sorted(rows, key=lambda row: (-row["critical"], -row["hits"], -row["exposure_ns"]))
-    cells = [
-        (
-            row["signal"],
+def _open_signals(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The signals that some thread was open to in its window, those that count first, and the worst of them."""
+    counts = _considered(summary)
+    return sorted(
+        (row for row in summary["by_signal"] if row["threads"] or row["hits"]),
+        key=lambda row: (
+            row["signal"] not in counts,
+            -row["critical"],
+            -row["hits"],
+            -row["exposure_ns"],
+            -row["threads"],
             row["class"],
-            *map(str, (row["threads"], duration(row["exposure_ns"]), row["hits"], row["critical"])),
-        )
-        for row in ranked[:_SIGNALS]
-    ]
-    columns = [Column("signal", "word"), Column("class", "word"), *_numbers("threads", "exposure", "hits", "critical")]
-    more = len(rows) - _SIGNALS
-    return Sheet(columns, cells, rest=f"and {more} more signals: --format json lists them" if more > 0 else "")
+        ),
+    )
+
+
+def _considered(summary: Mapping[str, Any]) -> set[str]:
+    """The names of the signals that count."""
+    question = Question(**summary["policy"])
+    of_system = summary["trace"]["os"]
+    names = set()
+    for of in (signals.numbering(of_system),) if of_system else (signals.LINUX, signals.FREEBSD):
+        with suppress(UsageError):  # of traces of several systems one may not know the signal
+            names |= {signals.name(signal, of) for signal in signals.members(question.considered(of))}
+    return names
+
+
+def _signals(rows: Sequence[Mapping[str, Any]], considered: set[str]) -> Sheet:
+    """A row for signals of one class that were open to the same threads for the same time: mostly all of a runtime."""
+    cells: list[Row] = []
+    groups = [list(of) for _, of in groupby(rows, lambda row: [row[name] for name in ("class", *_RANK_OF_SIGNALS)])]
+    for group in groups[:_SIGNALS]:
+        row, names = group[0], ", ".join(row["signal"] for row in group)
+        counts = row["signal"] in considered
+        numbers = (row["threads"], duration(row["exposure_ns"]), row["hits"], row["critical"])
+        told = (names, row["class"], "yes" if counts else "no", *map(str, numbers))
+        cells.append(told if counts else [Cell(text, "dim") for text in told])
+    left = [row["signal"] for group in groups[_SIGNALS:] for row in group]
+    words = (Column("signals", "text"), Column("class", "word"), Column("considered", "word"))
+    return Sheet(
+        [*words, *_numbers("threads", "exposure", "hits", "critical")], cells, rest=_more(", ".join(left), len(left))
+    )
+
+
+def _more(what: str, number: int) -> str:
+    """What a table that was cut says below it: how many rows more there are, and what they amount to."""
+    return f"{number:,} more: {what}" if number > 0 else ""
+
+
+def _amount(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """The threads of some rows by verdict."""
+    counts = {verdict: sum(row.get(verdict, 0) for row in rows) for verdict in WORST_FIRST}
+    return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in WORST_FIRST if counts[verdict])
 
 
 def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
+    rows = sorted(rows, key=lambda row: (*(-row[verdict] for verdict in WORST_FIRST[:2]), -row["exposure_ns"]))
     cells = []
-    for row in sorted(rows, key=lambda row: -row["exposure_ns"])[:_PROCESSES]:
+    for row in rows[:_PROCESSES]:
         born = sum(row[verdict] for verdict in WORST_FIRST)
         counts = (str(row[verdict]) for verdict in _BAD)
         told = (str(row["pid"]), str(born), *counts, duration(row["exposure_ns"]))
         cells.append((printable(row["comm"]), *told, row["policy"]))
     columns = [Column("process", "name"), *_numbers("pid", "born", *_BAD, "exposure"), Column("policy", "word")]
-    return Sheet(columns, cells)
+    return Sheet(columns, cells, rest=_more(_amount(rows[_PROCESSES:]), len(rows) - _PROCESSES))
 
 
-def _worst(rows: Iterable[Mapping[Hashable, Any]]) -> Sheet:
+def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) -> Sheet:
     cells = [
         (
             printable(row["comm"]),
@@ -132,7 +223,9 @@ def _worst(rows: Iterable[Mapping[Hashable, Any]]) -> Sheet:
         for row in rows
     ]
     columns = _numbers("tid", "exposure", "setup", "hits", "critical")
-    return Sheet([Column("most exposed", "name"), *columns, Column("verdict", "word")], cells)
+    left = {verdict: counts[verdict] - sum(row["verdict"] == verdict for row in rows) for verdict in _BAD}
+    rest = _more(_amount([left]), sum(left.values()))
+    return Sheet([Column("most exposed", "name"), *columns, Column("verdict", "word")], cells, rest=rest)
 
 
 def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Sheet:
@@ -152,20 +245,22 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
 
     left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
     kept = [column for column in found.columns if not column.endswith(left_out)]
-    shown = found[sorted(kept, key="creator_stack".__eq__)]  # the stack last, where it may be long
-    shown = shown.sort_values("exposure_total_ns", ascending=False, kind="stable").head(_GROUPS)
-    title += f", the first {_GROUPS} of {len(found)}" if len(found) > _GROUPS else ""
+    found = found.sort_values("exposure_total_ns", ascending=False, kind="stable")
+    exposed = found[list(_BAD)].sum(axis=1)
+    found = found.assign(exposed_share=list(map(share, exposed, found["births"])))
+    shown = found[sorted(kept, key="creator_stack".__eq__)].head(_GROUPS)  # the stack last, where it may be long
     columns = []
     for column in shown.columns:
         heading = column.removeprefix("exposed_").removeprefix("exposure_").removesuffix("_tid").removesuffix("_ns")
-        text = pd.api.types.is_string_dtype(shown[column])
+        text = pd.api.types.is_string_dtype(shown[column]) and column != "exposed_share"
         kind: Any = "text" if column == "creator_stack" else "name" if text else "number"
         columns.append(Column(heading.replace("_", " "), kind))
     rows = [
         [_cell(column, value) for column, value in zip(shown.columns, row, strict=True)]
         for row in shown.astype(object).where(shown.notna(), None).itertuples(index=False)
     ]
-    return Sheet(columns, rows, printable(title))
+    rest = found.iloc[_GROUPS:]
+    return Sheet(columns, rows, printable(title), _more(_amount(rest.to_dict("records")), len(rest)))
 
 
 def _cell(column: str, value: Any) -> str:
@@ -177,10 +272,10 @@ def _cell(column: str, value: Any) -> str:
         return f"{value:%Y-%m-%d %Hh}"
     if column.endswith("_ns"):
         return duration(value)
-    return _percent(value) if column.endswith("share") else str(value)
+    return str(value)
 
 
-def risks(found: pd.DataFrame, title: str) -> Sheet:
+def risks(found: pd.DataFrame, title: str = "") -> Sheet:
     """The table of `risk.risk`: values, with the 95% interval of those that were estimated."""
     births = int(found["births"].iloc[0]) if len(found) else 0
     forms: tuple[tuple[str, Callable[[float], str], str], ...] = (
@@ -205,20 +300,23 @@ def risks(found: pd.DataFrame, title: str) -> Sheet:
     return Sheet([Column("signal", "word"), Column("rate is", "word"), *columns], rows, printable(title))
 
 
-def comparison(verdicts: pd.DataFrame, shares: pd.DataFrame, medians: pd.DataFrame) -> list[Sheet]:
+def comparison(
+    traces: pd.DataFrame, verdicts: pd.DataFrame, shares: pd.DataFrame, medians: pd.DataFrame
+) -> list[Sheet]:
     """The tables of a Comparison (analysis.compare)."""
-    found = []
+    born = traces["born"].to_dict()
     rows: list[Row] = []
     for row in verdicts.to_dict("records"):
         verdict = Cell(row["verdict"], row["verdict"] if row["new"] else "dim")
-        base, new = ((str(row[name]), _percent(row[f"{name}_share"])) for name in ("base", "new"))
+        base, new = ((str(row[name]), share(row[name], born[name])) for name in ("base", "new"))
         rows.append((verdict, *base, *new))
-    found.append(Sheet([Column("verdict", "word"), *_numbers("base", "base share", "new", "new share")], rows))
+    columns = _numbers("base", "base share", "new", "new share")
+    found = [Sheet([Column("verdict", "word"), *columns], rows)]
     rows = []
     for row in shares.to_dict("records"):
         level = row["level"] if row["level"] == WORST_FIRST[0] else f"{row['level']} or worse"
-        both = (_percent(row[f"{name}_share"]) for name in ("base", "new"))
-        difference, low, high = (_percent(row[f"difference{end}"], "+") for end in ("", "_low", "_high"))
+        both = (share(row[name], born[name]) for name in ("base", "new"))
+        difference, low, high = (_difference(row[f"difference{end}"]) for end in ("", "_low", "_high"))
         rows.append((level, *both, difference, _interval(low, high), _number(row["p"], ".2g")))
     columns = _numbers("base", "new", "difference", "95% interval", "p")
     found.append(Sheet([Column("share of threads", "word"), *columns], rows))
@@ -228,16 +326,16 @@ def comparison(verdicts: pd.DataFrame, shares: pd.DataFrame, medians: pd.DataFra
         ratio, low, high = (_number(row[f"ratio{end}"]) for end in ("", "_low", "_high"))
         rows.append((row["measure"].removesuffix("_ns"), *both, ratio, _interval(low, high)))
     columns = _numbers("base", "new", "ratio", "95% interval")
-    found.append(Sheet([Column("median", "word"), *columns], rows))
-    return found
+    return [*found, Sheet([Column("median", "word"), *columns], rows)]
 
 
 def _number(value: float, form: str = ".3g") -> str:
     return "-" if math.isnan(value) else f"{value:{form}}"
 
 
-def _percent(share: float, sign: str = "") -> str:
-    return _number(share, f"{sign}.1%")
+def _difference(shares: float) -> str:
+    """A difference of shares; what is not 0 is not rounded to it."""
+    return _number(100 * shares, "+.1g" if 0 < abs(shares) < 0.0005 else "+.1f") + "%" * (not math.isnan(shares))
 
 
 def _interval(low: str, high: str) -> str:

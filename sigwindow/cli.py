@@ -356,9 +356,8 @@ def analyze(traces: Sequence[str], form: str, output: Path | None, **options: An
     if form == "table" and readable:
         with fleet.text_output(output, force=options["force"]) as file:
             console = draw.console(file)
-            if len(names) > 1:
-                console.print(draw.Drawn(sheets.batch([one.name for one in readable], told, summary)), "")
-            console.print(render.summary(summary, everything.worst))
+            several = [sheets.batch([one.name for one in readable], told, summary)] if len(names) > 1 else []
+            console.print(render.summary(summary, everything.worst, several))
             for table in extra:
                 console.print("", table)
     outcomes = [outcome for one in readable if one.totals for outcome in gates.judge(one.name, one.totals)]
@@ -410,8 +409,7 @@ def _with_tables(
             tables.append(Drawn(sheets.groups(groups, f"by {by}{of}")))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
-            title = f"risk of threads that are exposed as these{of}"
-            tables.append(Drawn(sheets.risks(risk.risk(analysis, given), title)))
+            tables.append(Drawn(sheets.risks(risk.risk(analysis, given), f"{risk.TITLE}{of}")))
     return found, tables
 
 

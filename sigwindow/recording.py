@@ -7,20 +7,25 @@ where sudo asks for no password, and the program that is watched, the notebook's
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from markupsafe import Markup
+
 from sigwindow.analysis.question import Question
 from sigwindow.capture import BEGUN
 from sigwindow.collector.command import Command
-from sigwindow.probes.errors import CannotTraceError, SigwindowError, UsageError
+from sigwindow.probes.errors import CannotTraceError, InputError, SigwindowError, UsageError
+from sigwindow.probes.text import printable
 from sigwindow.trace import Trace
 
 
@@ -104,6 +109,18 @@ class Recording:
     def trace(self) -> Trace:
         """What was recorded up to half a second ago; after the end all of it."""
         return Trace([self.path], self._question, keep=[self._folder])
+
+    def __repr__(self) -> str:
+        what = shlex.join(self._argv) or f"process {', '.join(map(str, self._pids))}"
+        state = "running" if self._collector else "ended" if self.path.exists() else "not begun"
+        return f"<Recording of {printable(what)}: {state}>"
+
+    def _repr_html_(self) -> str:
+        """What is recorded, whether it still is, and what the trace says so far."""
+        head = Markup("<p>{}</p>").format(repr(self)[1:-1])
+        with suppress(InputError):  # nothing was written yet
+            return head + Markup(self.trace._repr_html_())
+        return head
 
     def start(self) -> Recording:
         """Begin; returns once nothing is missed any more."""

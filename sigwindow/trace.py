@@ -10,23 +10,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from sigwindow import fleet
 from sigwindow.analysis import risk as risks
-from sigwindow.analysis import statistics
+from sigwindow.analysis import sheets, statistics
 from sigwindow.analysis.compare import Comparison, compare
 from sigwindow.analysis.engine.windows import Analysis, combined
+from sigwindow.analysis.notebook import html
 from sigwindow.analysis.question import Question
-from sigwindow.analysis.summary import duration, sentence, summarise
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.summary import sentence, summarise
 from sigwindow.collector import tracefile
-from sigwindow.probes import signals
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
-from sigwindow.probes.traceinfo import TraceInfo
+from sigwindow.probes.traceinfo import TraceInfo, common
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,8 +85,16 @@ class Trace:
     @cached_property
     def analysis(self) -> Analysis:
         """All tables of the engine; the commonest ones are attributes of the trace itself."""
-        found = [fleet.analyse(source, self.question)[0] for source in self.sources]
-        return combined(found) if len(found) > 1 else found[0]
+        if len(self.sources) > 1:
+            return combined([part.analysis for part in self.parts])
+        return fleet.analyse(self.sources[0], self.question)[0]
+
+    @cached_property
+    def parts(self) -> tuple[Trace, ...]:
+        """A trace for each source."""
+        if len(self.sources) == 1:
+            return (self,)
+        return tuple(Trace([source], self.question, keep=self._keep) for source in self.sources)
 
     @property
     def threads(self) -> pd.DataFrame:
@@ -117,7 +123,7 @@ class Trace:
     @property
     def summary(self) -> dict[str, Any]:
         """The summary, as `analyze --format json` writes it."""
-        return summarise(self.analysis.totals, self.info)
+        return summarise(self.analysis.totals, common([part.info for part in self.parts]))
 
     @property
     def quantiles(self) -> pd.DataFrame:
@@ -171,8 +177,8 @@ class Trace:
         """Write the one-page HTML report, with a section a source. Raises UsageError where the file exists."""
         from sigwindow.analysis.report.page import report
 
-        parts = [self] if len(self.sources) == 1 else [Trace([s], self.question) for s in self.sources]
-        page = report([(t.sources[0], t.analysis, t.info) for t in parts], partial(risks.risk, rates=None))
+        of_each = [(part.sources[0], part.analysis, part.info) for part in self.parts]
+        page = report(of_each, partial(risks.risk, rates=None))
         with fleet.text_output(Path(path), force=force) as file:
             file.write(page)
 
@@ -196,31 +202,17 @@ class Trace:
         return f"<Trace of {sentence(counts)}>" if counts["born"] else "<Trace in which no thread was born>"
 
     def _repr_html_(self) -> str:
-        """The verdict, small tables and a figure."""
+        """What the command line says of it, and a figure."""
         summary = self.summary
-        counts, lost = summary["threads"], summary["trace"]["lost_events"]
-        verdicts = {verdict: f"{counts[verdict]:,}" for verdict in reversed(VERDICTS) if counts[verdict]}
-        durations = {
-            label: [duration(summary[key][of]) for of in ("p50", "p99", "max")]
-            for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns"))
-            if summary[key]["count"]
-        }
-        exposed = int(np.bitwise_or.reduce(self.threads["exposed_signals"].to_numpy(np.uint64)))
-        notes = [self._what(), f"exposed to {signals.listed(exposed, self.analysis.numbering)}" if exposed else ""]
-        if lost:
-            notes.append(f"{lost} events were lost: {counts['uncertain']} threads are uncertain")
-        rows = [[verdict, count] for verdict, count in verdicts.items()]
-        parts = [
-            Markup("<p><strong>{}</strong><br><small>{}</small></p>").format(
-                sentence(counts), "; ".join(filter(None, notes))
-            ),
-            _html_table(["verdict", "threads"], rows),
-            _html_table(["", "median", "p99", "longest"], [[label, *values] for label, values in durations.items()]),
-        ]
-        if counts["born"]:
-            picture = Markup("<img alt='{}' style='max-width:100%' src='data:image/png;base64,{}'>")
-            parts.append(picture.format("Each thread from its birth until it is ready", self._picture()))
-        return f"<div>{Markup('').join(parts)}</div>"
+        several = []
+        if len(self.parts) > 1:
+            several = [sheets.batch(self.sources, [part.summary for part in self.parts], summary)]
+        return html(
+            sentence(summary["threads"]),
+            [self._what(), *sheets.circumstances(summary), *sheets.reservations(summary)],
+            [*several, *sheets.summary(summary, self.analysis.totals.worst)],
+            self._picture() if summary["threads"]["born"] else Markup(""),
+        )
 
     def _what(self) -> str:
         """What was traced, in a few words: the files, or of a recording the command or the process."""
@@ -230,8 +222,8 @@ class Trace:
         pids = self.info.targets
         return "this process" if pids == (os.getpid(),) else f"process {', '.join(map(str, pids))}"
 
-    def _picture(self) -> str:
-        """The timeline as PNG in base64, without the title that the verdict repeats."""
+    def _picture(self) -> Markup:
+        """The timeline, without the title that the verdict repeats."""
         from matplotlib.figure import Figure
 
         many = len(self.threads) > 40
@@ -241,17 +233,10 @@ class Trace:
         assert figure is not None
         file = io.BytesIO()
         figure.savefig(file, format="png", bbox_inches="tight", dpi=100)
-        return base64.b64encode(file.getvalue()).decode()
-
-
-def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
-    def row(cells: Sequence[str], tag: str) -> Markup:
-        cell = Markup(f"<{tag} style='text-align:left'>{{}}</{tag}>")
-        return Markup("<tr>{}</tr>").format(Markup("").join(cell.format(text) for text in cells))
-
-    body = Markup("").join(row(cells, "td") for cells in rows)
-    table = Markup("<table><thead>{}</thead><tbody>{}</tbody></table>")
-    return table.format(row(head, "th"), body) if rows else Markup("")
+        picture = Markup("<img alt='{}' style='max-width:100%' src='data:image/png;base64,{}'>")
+        return picture.format(
+            "Each thread from its birth until it is ready", base64.b64encode(file.getvalue()).decode()
+        )
 
 
 class Plots:

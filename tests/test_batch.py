@@ -148,8 +148,9 @@ def test_nothing_found_is_a_usage_error(sigwindow: Run, tmp_path: Path, name: st
 def test_the_table_has_a_row_a_file(sigwindow: Run, traces: list[Path]) -> None:
     done = sigwindow("analyze", *traces)
     assert (done.code, done.err) == (0, "")  # no progress bar where no terminal is
-    lines = done.out.splitlines()
-    assert [line.split()[:2] for line in lines[1 : FILES + 2]] == [
+    assert done.out.startswith(f"{FILES * 101} threads born")
+    table = done.out.split("\n\n")[1].splitlines()
+    assert [line.split()[:2] for line in table[1:]] == [
         *([str(path), "101"] for path in traces),
         ["total", str(FILES * 101)],
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,51 +44,20 @@ def progress() -> Progress:
     return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
 
 
-def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> RenderableType:
-    """The summary of docs/tables.md; worst: the most exposed threads."""
+def summary(summary: Mapping[str, Any], worst: pd.DataFrame, traces: Iterable[Sheet] = ()) -> RenderableType:
+    """The summary of docs/tables.md; worst: its most exposed threads; traces: a table of them, if there are several."""
     return Group(
         sentence(summary["threads"]),
-        Text(_circumstances(summary), "dim"),
-        *_apart(sheets.summary(summary, worst)),
-        *_warnings(summary),
+        *(Text(line, "dim") for line in sheets.circumstances(summary)),
+        *_apart([*traces, *sheets.summary(summary, worst)]),
+        *(Text(f"! {line}", "yellow") for line in sheets.reservations(summary)),
     )
-
-
-def _circumstances(summary: Mapping[str, Any]) -> str:
-    trace, policy = summary["trace"], summary["policy"]
-    used = sorted({row["policy"] for row in summary["by_process"]})
-    ready = policy["ready"] if used in ([], [policy["ready"]]) else f"{policy['ready']} ({', '.join(used)})"
-    backend, system, kernel = (printable(trace[key]) or "various" for key in ("backend", "os", "kernel"))
-    found = f"{trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}"
-    return f"{found}; ready = {ready}; signals = {policy['signals']}"
-
-
-def _warnings(summary: Mapping[str, Any]) -> list[Text]:
-    trace, threads = summary["trace"], summary["threads"]
-    told = []
-    if threads["unready"]:
-        told.append(
-            f"{threads['unready']} threads ended, or the trace did, before they were ready: their windows are cut."
-        )
-    if trace["lost_events"]:
-        told.append(
-            f"{trace['lost_events']} events were lost; {threads['uncertain']} threads are uncertain. "
-            "A larger --buffer loses less."
-        )
-    elif not trace["complete"]:
-        told.append("The trace has no end mark: its tracer was killed, or the file is cut.")
-    return [Text("! " + line, "yellow") for line in told]
 
 
 def comparison(found: Comparison) -> RenderableType:
     """The answer of `sigwindow compare`, for a terminal of 80 columns or more."""
-    tables = sheets.comparison(found.verdicts, found.shares, found.medians)
-    p = "-" if math.isnan(found.setup.p) else f"{found.setup.p:.2g}"
-    return Group(
-        Text(found.sentence, "bold red" if found.regression else "bold"),
-        *_apart(tables),
-        Text(f"setup times, log-rank test: p = {p}", "dim"),
-    )
+    said = Text(found.sentence, "bold red" if found.regression else "bold")
+    return Group(said, *_apart(found.sheets), Text(found.setup_test, "dim"))
 
 
 def _apart(tables: Iterable[Sheet]) -> Iterator[RenderableType]:
