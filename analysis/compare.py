@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from .engine.windows import Analysis
 from .notebook import html
 from .question import Question
+from .result import Analysis
 from .sheets import Sheet, asked, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
 from .totals import VERDICTS

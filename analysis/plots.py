@@ -30,7 +30,7 @@ from .statistics import births_per_second, by_signal_and_process, survival
 from .totals import VERDICTS
 
 if TYPE_CHECKING:
-    from .engine.windows import Analysis
+    from .result import Analysis
 
 BLACK, ORANGE, SKY, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#0072B2", "#D55E00", "#CC79A7"
 PALE_RED, PALE_GREY, GREY = "#F2B48C", "#E6E6E6", "#767676"

@@ -20,8 +20,8 @@ from scipy import special
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
-from .engine.windows import Analysis
 from .notebook import html
+from .result import Analysis
 from .sheets import asked, risks
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ from scipy import special
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
-from .engine.windows import Analysis
+from .result import Analysis
 from .totals import VERDICTS
 
 Array = NDArray[Any]

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from sigwindow.analysis.engine.windows import Analysis
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis
 from sigwindow.collector import procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.external import ExternalSession

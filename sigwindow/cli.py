@@ -20,7 +20,7 @@ from sigwindow.analysis.question import Question
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from sigwindow.analysis.engine.windows import Analysis
+    from sigwindow.analysis.result import Analysis
     from sigwindow.capture import Request
     from sigwindow.fleet import Measured
     from sigwindow.gates import Gates, Outcome

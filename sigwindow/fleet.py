@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.totals import Totals, merged
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError

@@ -17,9 +17,9 @@ from sigwindow import fleet
 from sigwindow.analysis import risk as risks
 from sigwindow.analysis import sheets, statistics
 from sigwindow.analysis.compare import Comparison, compare
-from sigwindow.analysis.engine.windows import Analysis, combined
 from sigwindow.analysis.notebook import html
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.summary import sentence, summarise
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import UsageError

@@ -13,7 +13,8 @@ from rich.console import Console
 from scipy import stats
 
 from sigwindow.analysis.compare import compare, median_ratio, newcombe, two_proportions
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.statistics import Estimate, kaplan_meier, median
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.terminal.render import comparison

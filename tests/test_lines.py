@@ -22,7 +22,8 @@ from needs import dtrace_command, needs
 from truth import read_truth
 
 from sigwindow import fleet
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.result import Analysis
 from sigwindow.collector import lines, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.probes import events

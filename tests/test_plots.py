@@ -16,8 +16,9 @@ from matplotlib.patches import StepPatch
 from rows import batch
 
 from sigwindow.analysis import plots
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of

@@ -19,9 +19,10 @@ import pytest
 from needs import needs
 from rows import batch
 
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.report.page import FIGURES, advice, report, sentence
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.risk import risk
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, SA_ONSTACK, UNBLOCKABLE, number, word_of

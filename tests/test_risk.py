@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.risk import ZERO_HITS_BOUND, parse_rates, poisson_interval, risk
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import name, number, signal_class

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from needs import needs, needs_root
 
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
+from sigwindow.analysis.result import Analysis
 from sigwindow.capture import Request, record
 from sigwindow.collector.strace import calls as strace_calls
 from sigwindow.collector.strace import live

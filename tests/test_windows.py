@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rows import batch
 
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import summarise, to_json
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError

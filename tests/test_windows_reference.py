@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
 
-from sigwindow.analysis.engine import lives
-from sigwindow.analysis.engine import windows as engine
-from sigwindow.analysis.engine.windows import Analysis, Windows
+from sigwindow.analysis.engine import lives, store
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
+from sigwindow.analysis.result import Analysis
 from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
 from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
 
@@ -71,7 +71,7 @@ def small_chunks() -> Iterator[None]:
     """Put lives aside one by one, and into a file, and grow all pools from the least, as in a trace of millions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lives, "_PART_LIVES", 1)
-        patch.setattr(engine, "_MEMORY_BYTES", 0)
+        patch.setattr(store, "_MEMORY_BYTES", 0)
         patch.setattr(lives, "_STEP_ROWS", 1)
         patch.setattr(lives, "_FIRST_ROOM", 1)
         yield

@@ -22,7 +22,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from sigwindow.analysis import plots
-from sigwindow.analysis.engine.windows import Analysis
+from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import duration, frames, summarise
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import signals

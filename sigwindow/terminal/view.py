@@ -24,17 +24,16 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.screen import Screen
 
-from sigwindow.analysis.engine.lives import Part
-from sigwindow.analysis.engine.windows import Judged, Store, Windows, policy_of
+from sigwindow.analysis.engine.judged import Judged, policy_of
+from sigwindow.analysis.engine.records import Array
+from sigwindow.analysis.engine.store import Part, Store
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.terminal import render
-
-Array = NDArray[Any]
 
 INTERVAL_S = 0.25  # between two drawings, at least
 LINE_INTERVAL_S = 30.0

@@ -1,0 +1,82 @@
+"""What the engine answers: the tables of one trace under one readiness policy, or of several traces as one.
+
+It imports nothing of the engine, which fills it: who draws, compares or counts needs the tables, and no compiler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sigwindow.probes import signals as sig
+
+from .question import Question
+from .totals import Totals, merged
+
+
+@dataclass
+class Analysis:
+    """The engine's answer under one readiness policy.
+
+    threads: one row a born thread, with the columns of docs/tables.md. hits: one row a hit (pid, tid,
+    born_ns, time_ns, signal, critical). by_signal: one row a handled signal (signal, name, class,
+    threads, exposure_ns, hits, critical). exposure: the exposure of ready threads by process and by the
+    set of signals exposed at once (pid, signals, exposure_ns). traffic: one row a signal that was sent, or
+    taken by a handler, in the whole trace (signal, name, class, generated, held_back, delivered). losses: one
+    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by pid. question: as
+    asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
+    closed the trace itself. numbering: what the signals are called. totals: all of it in numbers.
+    """
+
+    threads: pd.DataFrame
+    hits: pd.DataFrame
+    by_signal: pd.DataFrame
+    exposure: pd.DataFrame
+    traffic: pd.DataFrame
+    losses: pd.DataFrame
+    leaders: dict[int, str]
+    question: Question
+    start_ns: int
+    end_ns: int
+    events: int
+    lost_events: int
+    ended: bool
+    numbering: sig.Numbering
+    totals: Totals
+
+
+def combined(parts: Sequence[Analysis]) -> Analysis:
+    """Several analyses as one, the threads one after the other with a column `trace` (its number) first.
+
+    parts: at least one, all to the same question. Times and pids mean what they meant in each trace.
+    """
+    first = parts[0]
+
+    def one_after_the_other(name: str) -> pd.DataFrame:
+        tables: list[pd.DataFrame] = [getattr(part, name).assign(trace=n) for n, part in enumerate(parts)]
+        return pd.concat(tables, ignore_index=True)
+
+    totals = merged([part.totals for part in parts])
+    threads, hits = one_after_the_other("threads"), one_after_the_other("hits")
+    for table in (threads, hits):
+        table.insert(0, "trace", table.pop("trace"))
+    traffic = one_after_the_other("traffic").drop(columns="trace")
+    return Analysis(
+        threads=threads,
+        hits=hits,
+        by_signal=totals.by_signal,
+        exposure=one_after_the_other("exposure").drop(columns="trace"),
+        traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
+        losses=one_after_the_other("losses").drop(columns="trace"),
+        leaders={pid: name for part in reversed(parts) for pid, name in part.leaders.items()},
+        question=first.question,
+        start_ns=min(part.start_ns for part in parts),
+        end_ns=max(part.end_ns for part in parts),
+        events=totals.events,
+        lost_events=totals.lost_events,
+        ended=totals.ended,
+        numbering=first.numbering,
+        totals=totals,
+    )
