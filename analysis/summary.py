@@ -74,8 +74,8 @@ def duration(ns: float | None) -> str:
     """Nanoseconds in the unit that reads best; a dash for what is no number."""
     if ns is None or not math.isfinite(ns):
         return "-"
-    for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        text = f"{ns / size:.3g}"  # rounded: 999.9 us are a millisecond
+    for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        text = f"{ns / size:.3g}"  # rounded: 999.9 µs are a millisecond
         if abs(float(text)) >= 1:
             return f"{text if abs(ns) / size < 999.5 else f'{ns / size:,.0f}'} {unit}"
     return f"{ns:.0f} ns"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,12 +12,16 @@ import click
 
 from sigwindow.cli import cli
 from sigwindow.probes.errors import SigwindowError
+from sigwindow.probes.text import ENCODABLE
 
 _GC_THRESHOLD = 200_000  # imports make many objects and no garbage
 
 
 def main() -> None:
     """Be the process of the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where the descriptor was closed
+            stream.reconfigure(errors=ENCODABLE)
     gc.set_threshold(_GC_THRESHOLD)
     code = run(sys.argv[1:])
     gc.freeze()  # else the interpreter looks through all objects before it ends

@@ -20,12 +20,12 @@ VERDICT_GATES = ("exposed", "hit", "critical")
 FAILED = 1  # exit codes
 BLIND = InputError.exit_code
 
-_UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+_UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 def parse_duration(text: str) -> int:
     """A duration such as 20us, 1.5ms or 0 in ns. Raises UsageError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s)|0()", text.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)|0()", text.strip())
     if not found:
         raise UsageError(f"bad duration {text!r}: give a number and ns, us, ms or s, as in 20us")
     return round(float(found[1] or 0) * _UNITS_NS[found[2] or "ns"])

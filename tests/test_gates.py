@@ -98,7 +98,7 @@ def test_the_longest_exposure(sigwindow: Run, write: Write, verdict: str, longes
     trace = write("t", [*threads(verdict), END])
     done = sigwindow("analyze", trace, "--ready", "altstack", "--max-exposure", longest)
     assert done.code == code
-    assert ("gate max-exposure failed: a thread was exposed for 30 us, and " in done.err) == bool(code)
+    assert ("gate max-exposure failed: a thread was exposed for 30 µs, and " in done.err) == bool(code)
 
 
 def test_gates_obey_the_policy_and_the_signals(sigwindow: Run, write: Write) -> None:
@@ -195,7 +195,7 @@ def test_junit(sigwindow: Run, write: Write, tmp_path: Path) -> None:
     lost = [("error", "7 events were lost: try again with a larger --buffer")]
     assert found[:-1] == [
         (str(bad), "hit", [("failure", "2 of 2 threads are hit or worse")]),
-        (str(bad), "max-exposure", [("failure", "a thread was exposed for 30 us, and 20 us are allowed")]),
+        (str(bad), "max-exposure", [("failure", "a thread was exposed for 30 µs, and 20 µs are allowed")]),
         (str(good), "hit", []),
         (str(good), "max-exposure", []),
         (str(lossy), "hit", lost),
@@ -227,7 +227,16 @@ def test_a_bad_duration_is_a_usage_error(sigwindow: Run, write: Write, text: str
 
 
 @pytest.mark.parametrize(
-    ("text", "ns"), [("0", 0), ("20us", 20_000), ("1.5ms", 1_500_000), (" 2 s ", 2 * 10**9), ("7ns", 7), ("0.4ns", 0)]
+    ("text", "ns"),
+    [
+        ("0", 0),
+        ("20us", 20_000),
+        ("1.5ms", 1_500_000),
+        (" 2 s ", 2 * 10**9),
+        ("7ns", 7),
+        ("0.4ns", 0),
+        ("20 µs", 20_000),
+    ],
 )
 def test_durations(text: str, ns: int) -> None:
     assert parse_duration(text) == ns

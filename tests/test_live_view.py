@@ -109,14 +109,14 @@ def test_a_frame_of_24_lines() -> None:
         "",
         "most exposed     tid  exposure  verdict             signals",
         "bad             4321   20.5 ms  critical            TERM, PROF",
-        "worker-0        4000    250 us  exposed             TERM, PROF",
-        "worker-1        4001    245 us  exposed             TERM, PROF",
+        "worker-0        4000    250 µs  exposed             TERM, PROF",
+        "worker-1        4001    245 µs  exposed             TERM, PROF",
     ]
     assert shown(lines)[14:16] == [
         "latest exposed   tid  exposure  verdict             signals",
-        "worker-0        4000    250 us  exposed             TERM, PROF",
+        "worker-0        4000    250 µs  exposed             TERM, PROF",
     ]
-    assert "worker-3        4003    235 us  exposed, not ready  TERM, PROF" in shown(lines)
+    assert "worker-3        4003    235 µs  exposed, not ready  TERM, PROF" in shown(lines)
 
 
 def test_a_frame_of_60_lines_ranks_processes() -> None:
@@ -153,7 +153,7 @@ def test_signals_give_way_before_a_number_is_cut(columns: int, told: str) -> Non
     threads = [Thread("threads.rb:2", 4_194_304 - n, "critical", 5_123 * n, handled, True) for n in range(1, 9)]
     processes = [Process("ruby", 4_194_304 - n, 1_234_567, 2, 200_001, 30, 4, 7_120 * 10**9) for n in range(9)]
     lines = shown(frame(glance(processes=processes, longest=threads, latest=threads, lost=2**60), columns, 24))
-    assert f"threads.rb:2    4194303   5.12 us  critical  {told}" in lines
+    assert f"threads.rb:2    4194303   5.12 µs  critical  {told}" in lines
     process = "ruby            4194304    1.98 h         4   30   200001"
     assert process + ("" if columns == 60 else "     2  1234567") in lines
     text = "\n".join(lines)
@@ -164,7 +164,7 @@ def test_signals_give_way_before_a_number_is_cut(columns: int, told: str) -> Non
 def test_names_give_way_where_nothing_else_can() -> None:
     threads = [Thread("a" * 24, 4_194_304, "exposed", 999_000, HANDLED, False)]
     lines = shown(frame(glance(longest=threads, latest=threads), 56, 24))
-    assert "aaaaaaaaaaaaaaaa…  4194304    999 us  exposed, not ready" in lines
+    assert "aaaaaaaaaaaaaaaa…  4194304    999 µs  exposed, not ready" in lines
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 60), (120, 8), (40, 12), (20, 3), (1, 1)])

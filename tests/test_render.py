@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -28,7 +33,7 @@ WORKERS = Sheet(
         Column("signals", "list"),
     ],
     [
-        ("a-worker-with-a-name", "4194304", "7.12 us", Cell("critical", "critical"), "HUP, INT, QUIT, TERM"),
+        ("a-worker-with-a-name", "4194304", "7.12 µs", Cell("critical", "critical"), "HUP, INT, QUIT, TERM"),
         ("b", "7", "1 s", "exposed", "TERM"),
     ],
     title="by process",
@@ -40,14 +45,14 @@ def test_a_sheet_with_room_for_all() -> None:
     assert drawn(WORKERS, 80) == [
         "by process",
         "process                   pid  exposure  verdict   signals",
-        "a-worker-with-a-name  4194304   7.12 us  critical  HUP, INT, QUIT, TERM",
+        "a-worker-with-a-name  4194304   7.12 µs  critical  HUP, INT, QUIT, TERM",
         "b                           7       1 s  exposed   TERM",
         "30 more: 30 masked",
     ]
 
 
 def test_lists_give_way_first_and_then_names() -> None:
-    name, numbers = "a-worker-with-a-name", "  4194304   7.12 us  critical  "
+    name, numbers = "a-worker-with-a-name", "  4194304   7.12 µs  critical  "
     assert drawn(WORKERS, 66)[2] == f"{name}{numbers}HUP and 3 more"
     assert drawn(WORKERS, 64)[2] == f"{name}{numbers}4 signals"
     assert drawn(WORKERS, 55)[2] == f"a-worker-with-…{numbers}4 signals"
@@ -70,3 +75,21 @@ def test_a_path_is_cut_at_its_begin_and_a_text_goes_on() -> None:
     first, *rest = drawn(sheet, 60)[1:]
     assert first.startswith("…" + "a" * 31 + "     7  main")
     assert " ".join([first, *rest]).split().count("main") == 9
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("utf-8", "782 ns  1.14 µs"), ("latin-1", "782 ns  1.14 µs"), ("ascii", "782 ns  1.14 us")]
+)
+def test_what_a_stream_cannot_show_is_spelled_otherwise(tmp_path: Path, encoding: str, told: str) -> None:
+    ruby = Path(__file__).parent.parent / "notebooks" / "traces" / "ruby.arrows"
+    trace = tmp_path / f"{'名' * 60}.arrows"  # no name for these streams, and too long for the table
+    trace.symlink_to(ruby)
+    done = subprocess.run(
+        [sys.executable, "-m", "sigwindow", "analyze", ruby, trace],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    out = done.stdout.decode(encoding)
+    assert told in out
+    assert {"utf-8": "…名", "latin-1": r"~\u540d", "ascii": r"~\u540d"}[encoding] in out

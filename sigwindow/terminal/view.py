@@ -33,6 +33,7 @@ from sigwindow.analysis.engine.store import Part, Store
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.totals import VERDICTS
+from sigwindow.probes.text import ENCODABLE
 from sigwindow.terminal import render
 
 INTERVAL_S = 0.25  # between two drawings, at least
@@ -312,7 +313,7 @@ class Terminal:
     """
 
     def __init__(self, stream: TextIO, *, shared: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fd = stream.fileno()
+        self._fd, self._encoding = stream.fileno(), stream.encoding
         self._shared = shared
         self._colours = Console(file=stream).color_system
         self._budget = _Budget(INTERVAL_S, clock)
@@ -388,7 +389,7 @@ class Terminal:
             return bool(writable)
 
     def _write(self, text: str) -> None:
-        left = text.encode(errors="backslashreplace")
+        left = text.encode(self._encoding, ENCODABLE)
         while left:
             left = left[os.write(self._fd, left) :]
 
