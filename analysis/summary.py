@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -57,6 +57,14 @@ def summarise(totals: Totals, info: TraceInfo) -> dict[str, Any]:
             for row in totals.by_process.to_dict("records")
         ],
     }
+
+
+def batch(
+    files: Sequence[Mapping[str, Any]], failed: Sequence[tuple[str, str]], total: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The summary of many traces: of each with the name of its file, of those that failed the error, and of all."""
+    errors = [{"file": name, "error": error} for name, error in failed]
+    return {"schema": BATCH_SCHEMA, "files": list(files), "failed": errors, "total": total}
 
 
 def sentence(counts: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from sigwindow.cli import cli
+from sigwindow.commands import cli
 from sigwindow.probes.errors import SigwindowError
 from sigwindow.probes.text import ENCODABLE
 

@@ -1,0 +1,34 @@
+"""`sigwindow compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .options import ComparisonOptions
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.question import Question
+
+
+@click.command()
+@options.question
+@options.answering_comparison
+@click.argument("base")
+@click.argument("new")
+def compare(base: str, new: str, question: Question, answering: ComparisonOptions) -> int:
+    """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
+    from sigwindow import fleet
+    from sigwindow.analysis import compare as comparing
+    from sigwindow.terminal import draw, render
+
+    from .answer import Answer
+
+    answer = Answer(answering)
+    before, after = (fleet.analyse(name, question)[0] for name in (base, new))
+    comparison = comparing.compare(before, after)
+    draw.console().print(render.comparison(comparison))
+    answer.json(comparison.to_dict())
+    return answer.code(answer.gates.compare(new, before.totals, after.totals, comparison))

@@ -1,0 +1,49 @@
+"""`sigwindow import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+from .options import AnswerOptions
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.question import Question
+
+
+@click.command("import")
+@click.option("-o", "--output", type=options.PATH, required=True, help="The trace to write (.arrows).")
+@click.option(
+    "--stderr", "messages", type=options.PATH, help="What the tracer wrote to its standard error: its losses."
+)
+@options.question
+@options.answering
+@click.argument("file", type=options.PATH)
+def import_(file: Path, output: Path, messages: Path | None, question: Question, answering: AnswerOptions) -> int:
+    """Make a trace of FILE: a log of strace, or lines of the D and bpftrace scripts.
+
+    What FILE is, is told by its content. A log of `strace -ff` is named by one of its files, or by what their names
+    have in common.
+    """
+    from sigwindow.analysis.engine.windows import Windows
+    from sigwindow.collector import importing, tracefile
+    from sigwindow.probes.text import printable
+    from sigwindow.terminal import render
+
+    from .answer import Answer
+
+    answer = Answer(answering)
+    with importing.opened(file, messages) as recording, render.progress() as bar:
+        windows = Windows(question, recording.info.os)
+        task = bar.add_task("import", total=recording.size_bytes)
+        with tracefile.Writer(output, recording.info, force=answering.force) as writer:
+            for batch in recording.batches():
+                writer.write(batch)
+                windows.feed(batch)
+                bar.update(task, completed=recording.read_bytes)
+    for note in recording.notes:
+        click.echo(f"[sigwindow] {printable(note)}", err=True)
+    return answer.summary(windows.result(), recording.info)

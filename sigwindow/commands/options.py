@@ -1,0 +1,192 @@
+"""The options that several commands have, in groups: a command gets each group as one object with typed fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import click
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.question import Question
+    from sigwindow.capture import Request
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Bytes(click.ParamType[int]):
+    """A size such as 65536, 64K or 16M."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of bytes."""
+        if isinstance(value, int):
+            return value
+        digits, unit = (value[:-1], value[-1].upper()) if value[-1:].isalpha() else (value, "")
+        if not digits.isdigit() or unit not in ("", "K", "M", "G") or not int(digits):
+            self.fail(f"{value!r} is not a size: write for example 64K or 16M", param, ctx)
+        return int(digits) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
+
+
+class _Option:
+    """In the annotation of a field of a group: the option that fills it, as `click.option` takes it."""
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.names = names
+        self.settings = settings
+
+
+def _group(argument: str, group: type[Any]) -> Callable[[_F], _F]:
+    """A decorator that gives a command the options of a group, as an object of it in the argument of that name."""
+    declared = {name: of.__metadata__[0] for name, of in get_type_hints(group, include_extras=True).items()}
+
+    def decorate(command: _F) -> _F:
+        @wraps(command)
+        def grouped(*arguments: Any, **values: Any) -> Any:
+            given = {name: values.pop(name) for name in declared}
+            return command(*arguments, **values, **{argument: group(**given)})
+
+        decorated: Any = grouped
+        for name, of in reversed(declared.items()):
+            decorated = click.option(*of.names, name, **of.settings)(decorated)
+        return decorated  # type: ignore[no-any-return]  # click hangs its options on the function, and returns it
+
+    return decorate
+
+
+def question(command: _F) -> _F:
+    """The decorator that gives a command the argument `question`: the policy, and the signals that count."""
+
+    @wraps(command)
+    def asked(*arguments: Any, ready: str, signals: str, **values: Any) -> Any:
+        from sigwindow.analysis.question import Question
+
+        return command(*arguments, **values, question=Question.parse(ready, signals))
+
+    decorated: Any = click.option(
+        "--signals",
+        default="async",
+        show_default=True,
+        help="Signals that count: async, all, or names separated by commas.",
+    )(asked)
+    decorated = click.option(
+        "--ready",
+        default="auto",
+        show_default=True,
+        metavar="POLICY",
+        help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME.",
+    )(decorated)
+    return decorated  # type: ignore[no-any-return]  # as above
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How `run` and `attach` record."""
+
+    output: Annotated[Path | None, _Option("-o", "--output", type=PATH, help="Write the trace to this file (.arrows).")]
+    duration_s: Annotated[
+        float | None,
+        _Option(
+            "--duration",
+            type=click.FloatRange(min=0, min_open=True),
+            metavar="SECONDS",
+            help="Stop tracing after this time.",
+        ),
+    ]
+    backend: Annotated[
+        str,
+        _Option(
+            "--backend",
+            type=click.Choice(["auto", "bcc", "strace", "dtrace"]),
+            default="auto",
+            show_default=True,
+            help="What records the events.",
+        ),
+    ]
+    live: Annotated[
+        bool, _Option("--live/--no-live", default=True, show_default=True, help="Show what happens meanwhile.")
+    ]
+    stacks: Annotated[bool, _Option("--stacks", is_flag=True, help="Record the creator's user stack at every birth.")]
+    buffer_bytes: Annotated[
+        int,
+        _Option("--buffer", type=_Bytes(), default="16M", show_default=True, help="Size of the kernel's ring buffer."),
+    ]
+
+    def request(self, question: Question, *, follow: bool, force: bool) -> Request:
+        """What to capture, but for the command or the processes."""
+        from sigwindow.capture import Request
+
+        return Request(
+            output=self.output,
+            force=force,
+            duration_s=self.duration_s,
+            backend=self.backend,
+            ready=question.ready,
+            signals=question.signals,
+            follow=follow,
+            stacks=self.stacks,
+            buffer_bytes=self.buffer_bytes,
+            live=self.live,
+        )
+
+
+def _fail_on(*more: str) -> _Option:
+    """The gate by verdict; `more`: what it takes besides."""
+    return _Option(
+        "--fail-on",
+        type=click.Choice(["exposed", "hit", "critical", "lossy", *more]),
+        help="Exit with 1 where a thread has this verdict or a worse one, with 4 where losses leave it open.",
+    )
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """What a command answers beside what it shows: JSON, and gates."""
+
+    json_file: Annotated[
+        Path | None,
+        _Option(
+            "--json",
+            type=click.Path(path_type=Path, allow_dash=True),
+            help="Write the answer as JSON to this file (- for standard output).",
+        ),
+    ]
+    fail_on: Annotated[str | None, _fail_on()]
+    max_exposure: Annotated[
+        str | None,
+        _Option(
+            "--max-exposure",
+            metavar="DURATION",
+            help="Exit with 1 where a ready thread was exposed for longer, as in 20us.",
+        ),
+    ]
+    junit: Annotated[
+        Path | None,
+        _Option("--junit", type=PATH, metavar="FILE", help="Write the gates' outcomes as a JUnit file."),
+    ]
+    force: Annotated[bool, _Option("--force", is_flag=True, help="Overwrite files that exist.")]
+
+
+@dataclass(frozen=True)
+class ComparisonOptions(AnswerOptions):
+    """The same where two traces are compared."""
+
+    fail_on: Annotated[str | None, _fail_on("regression")]
+
+
+capturing = _group("capturing", CaptureOptions)
+answering = _group("answering", AnswerOptions)
+answering_comparison = _group("answering", ComparisonOptions)
+force = click.option("--force", is_flag=True, help="Overwrite files that exist.")
+rates = click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    metavar="SIGNAL=HZ",
+    help="Tell the risk at so many signals a second to an exposed thread, as in SIGPROF=100.",
+)

@@ -1,0 +1,43 @@
+"""`sigwindow plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.question import Question
+
+
+@click.command()
+@click.option("-o", "--output", type=options.PATH, required=True, help="The figure: .png, .svg or .pdf.")
+@options.question
+@options.force
+@click.argument("kind", type=click.Choice(["ecdf", "histogram", "timeline", "signals", "rate", "compare"]))
+@click.argument("traces", metavar="TRACE", nargs=-1, required=True)
+def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: Question) -> None:
+    """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW."""
+    from sigwindow import fleet
+    from sigwindow.analysis import plots
+    from sigwindow.collector import tracefile
+
+    wanted = 2 if kind == "compare" else 1
+    if len(traces) != wanted:
+        raise click.UsageError(f"plot {kind} takes {'two traces' if wanted == 2 else 'one trace'}")
+    form = output.suffix.lower().removeprefix(".")
+    if form not in ("png", "svg", "pdf"):
+        raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
+    found = [fleet.analyse(trace, question)[0] for trace in traces]
+    if kind == "compare":
+        axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem))
+    else:
+        axes = plots.KINDS[kind](found[0])
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    with tracefile.create(output, force=force) as file:
+        figure.savefig(file, format=form, bbox_inches="tight", dpi=150)

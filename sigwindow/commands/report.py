@@ -1,0 +1,33 @@
+"""`sigwindow report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import options
+
+if TYPE_CHECKING:
+    from sigwindow.analysis.question import Question
+
+
+@click.command()
+@click.option("-o", "--output", type=options.PATH, required=True, help="The page to write.")
+@options.question
+@options.rates
+@options.force
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+def report(traces: Sequence[str], output: Path, rates: Sequence[str], force: bool, question: Question) -> None:
+    """Write one self-contained HTML page about TRACE files."""
+    from sigwindow import fleet
+    from sigwindow.analysis import risk
+    from sigwindow.analysis.report import page as reports
+
+    from . import answer
+
+    found = [(name, *fleet.analyse(name, question)) for name in fleet.expand(traces)]
+    page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
+    answer.write(output, page, force=force)
