@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sigwindow import fleet
+from sigwindow.analysis import sheets, statistics
+from sigwindow.analysis.compare import compare
+from sigwindow.analysis.question import Question
+from sigwindow.analysis.risk import risk
 from sigwindow.analysis.sheets import Cell, Column, Sheet
+from sigwindow.analysis.summary import summarise
 from sigwindow.terminal.draw import Drawn
+
+ROOT = Path(__file__).parent.parent
+RUBY = ROOT / "notebooks" / "traces" / "ruby.arrows"
 
 
 def drawn(sheet: Sheet, width: int, *, tells: bool = True) -> list[str]:
@@ -81,11 +91,10 @@ def test_a_path_is_cut_at_its_begin_and_a_text_goes_on() -> None:
     ("encoding", "told"), [("utf-8", "782 ns  1.14 µs"), ("latin-1", "782 ns  1.14 µs"), ("ascii", "782 ns  1.14 us")]
 )
 def test_what_a_stream_cannot_show_is_spelled_otherwise(tmp_path: Path, encoding: str, told: str) -> None:
-    ruby = Path(__file__).parent.parent / "notebooks" / "traces" / "ruby.arrows"
     trace = tmp_path / f"{'名' * 60}.arrows"  # no name for these streams, and too long for the table
-    trace.symlink_to(ruby)
+    trace.symlink_to(RUBY)
     done = subprocess.run(
-        [sys.executable, "-m", "sigwindow", "analyze", ruby, trace],
+        [sys.executable, "-m", "sigwindow", "analyze", RUBY, trace],
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
     )
@@ -93,3 +102,21 @@ def test_what_a_stream_cannot_show_is_spelled_otherwise(tmp_path: Path, encoding
     out = done.stdout.decode(encoding)
     assert told in out
     assert {"utf-8": "…名", "latin-1": r"~\u540d", "ascii": r"~\u540d"}[encoding] in out
+
+
+def test_every_heading_is_explained() -> None:
+    analysis, info = fleet.analyse(str(RUBY), Question())
+    summary = summarise(analysis.totals, info)
+    summary["by_process"] *= 2
+    shown = [
+        *sheets.summary(summary, analysis.totals.worst),
+        sheets.batch(["a"], [summary], summary),
+        *(sheets.groups(statistics.by(analysis.threads, key, 0), key) for key in statistics.KEYS),
+        sheets.risks(risk(analysis)),
+        *compare(analysis, analysis).sheets,
+    ]
+    headings = {column.heading for sheet in shown for column in sheet.columns}
+    section = (ROOT / "docs" / "tables.md").read_text().partition("## On the screen")[2]
+    explained = {word for row in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) for word in row.split(", ")}
+    assert headings - {""} <= explained
+    assert explained - headings == {"heading", "latest exposed", "open"}  # the last two are the live view's
