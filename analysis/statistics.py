@@ -274,14 +274,28 @@ def by_signal_and_process(analysis: Analysis) -> pd.DataFrame:
     A row for each signal that was open in a window, by number, named; a column for each process (pid).
     """
     exposure = analysis.exposure
-    sets = exposure["signals"].to_numpy(np.uint64)
-    pids = np.unique(exposure["pid"].to_numpy(np.int64))
-    column = np.searchsorted(pids, exposure["pid"].to_numpy(np.int64))
-    exposure_ns = exposure["exposure_ns"].to_numpy(np.int64)
-    signals = sig.members(int(np.bitwise_or.reduce(sets)) if len(sets) else 0)
-    table = np.zeros((len(signals), len(pids)), np.int64)
-    for row, signal in enumerate(signals):
-        open_to = sets & np.uint64(sig.word_of([signal])) != 0
-        np.add.at(table[row], column[open_to], exposure_ns[open_to])
-    names = pd.Index([sig.name(signal, analysis.numbering) for signal in signals], name="signal", dtype="str")
-    return pd.DataFrame(table, index=names, columns=pd.Index(pids, name="pid"))
+    table = per_signal(exposure["signals"], exposure["exposure_ns"], exposure["pid"]).T
+    names = pd.Index([sig.name(signal, analysis.numbering) for signal in table.index], name="signal", dtype="str")
+    return table.set_axis(names)
+
+
+def per_signal(sets: pd.Series, values: pd.Series, groups: pd.Series) -> pd.DataFrame:
+    """The values summed by group and by each signal of the set that each belongs to.
+
+    sets: set words (uint64). Returns a row for each group and a column for each signal (its number), in their order.
+    """
+    words = sets.to_numpy(np.uint64)
+    table = {
+        signal: values.where(words & np.uint64(sig.word_of([signal])) != 0, 0).groupby(groups).sum()
+        for signal in sig.members(int(np.bitwise_or.reduce(words)))
+    }
+    return pd.DataFrame(table, index=pd.Index(np.unique(groups), name=groups.name))
+
+
+def name_groups(names: pd.Series) -> pd.Series:
+    """The group of each thread name: those that differ in their digits only are one, as `Thread-*`.
+
+    A name that has no such others is its own group, digits and all.
+    """
+    stems = names.str.replace(r"[0-9]+", "*", regex=True)
+    return names.where(names.groupby(stems).transform("nunique") == 1, stems)

@@ -245,38 +245,42 @@ class Plots:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
 
+    @property
+    def _info(self) -> TraceInfo | None:
+        return self._trace.info if len(self._trace.sources) == 1 else None
+
     def ecdf(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The share of threads whose setup window, and whose exposure, lasted at most so long."""
         from sigwindow.analysis import plots
 
-        return plots.ecdf(self._trace.analysis, ax, **kwargs)
+        return plots.ecdf(self._trace.analysis, ax, self._info, **kwargs)
 
     def histogram(self, ax: Axes | None = None) -> Axes:
         """How many threads had a setup window, and an exposure, of which length."""
         from sigwindow.analysis import plots
 
-        return plots.histogram(self._trace.analysis, ax)
+        return plots.histogram(self._trace.analysis, ax, self._info)
 
     def timeline(self, ax: Axes | None = None) -> Axes:
         """Each thread from its birth: not exposed, exposed, ready."""
         from sigwindow.analysis import plots
 
-        return plots.timeline(self._trace.analysis, ax)
+        return plots.timeline(self._trace.analysis, ax, self._info)
 
     def signals(self, ax: Axes | None = None) -> Axes:
         """Which signals could reach which process or thread."""
         from sigwindow.analysis import plots
 
-        return plots.signals(self._trace.analysis, ax)
+        return plots.signals(self._trace.analysis, ax, self._info)
 
     def rate(self, ax: Axes | None = None) -> Axes:
         """Births a second, and the exposure they led to."""
         from sigwindow.analysis import plots
 
-        return plots.rate(self._trace.analysis, ax)
+        return plots.rate(self._trace.analysis, ax, self._info)
 
     def compare(self, new: Trace, ax: Axes | None = None, labels: tuple[str, str] = ("base", "new")) -> Axes:
         """The setup times and verdicts of this trace, the base, beside those of another one."""
         from sigwindow.analysis import plots
 
-        return plots.compare(self._trace.analysis, new.analysis, ax, labels)
+        return plots.compare(self._trace.analysis, new.analysis, ax, labels, (self._info, new.plot._info))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +14,27 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import StepPatch
+from matplotlib.text import Annotation, Text
+from numpy.typing import NDArray
 from rows import batch
 
-from sigwindow.analysis import plots
+from sigwindow import fleet
+from sigwindow.analysis import canvas, plots
+from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.totals import VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of
+from sigwindow.probes.traceinfo import TraceInfo
 
+BLACK, GREY = "#000000", canvas.GREY.lower()
 PROF, USR1, SETXID = number("PROF"), number("USR1"), number("SETXID")
 SECOND = 10**9
+RUBY = Path(__file__).parent.parent / "notebooks" / "traces" / "ruby.arrows"
 
 
 def analysis(count: int, lost: int = 0, seed: int = 2, processes: int = 3) -> Analysis:
@@ -43,7 +53,7 @@ def analysis(count: int, lost: int = 0, seed: int = 2, processes: int = 3) -> An
         {
             "pid": 7 + random.integers(0, processes, count),
             "tid": 1000 + np.arange(count),
-            "comm": [f"worker-{i % 4}" for i in range(count)],
+            "comm": pd.array([f"worker-{i % 4}" for i in range(count)], "str"),
             "born_ns": born,
             "ready_ns": pd.array(born + setup, "Int64"),
             "end_ns": born + setup + np.where(ready, random.integers(0, 300_000, count), 0),
@@ -51,6 +61,7 @@ def analysis(count: int, lost: int = 0, seed: int = 2, processes: int = 3) -> An
             "exposure_ns": exposure,
             "exposed_signals": np.where(exposed, word_of([PROF, USR1]), 0).astype(np.uint64),
             "first_exposed_ns": pd.array(born + first, "Int64"),
+            "policy": "altstack",
             "verdict": verdict,
             "ready": ready,
             "uncertain": random.random(count) < 0.05 * bool(lost),
@@ -78,7 +89,8 @@ def losses(*spans: tuple[int, int, int]) -> pd.DataFrame:
 def rows(**columns: Any) -> Analysis:
     """An analysis of the few threads whose columns are given: of one process, all ready, and none exposed."""
     made = analysis(len(next(iter(columns.values()))), processes=1)
-    made.threads = made.threads.assign(**({"ready": True, "uncertain": False, "exposure_ns": 0} | columns))
+    plain: dict[str, Any] = {"ready": True, "uncertain": False, "exposure_ns": 0, "verdict": "masked"}
+    made.threads = made.threads.assign(**(plain | columns))
     made.hits = made.hits[:0]
     return made
 
@@ -87,11 +99,22 @@ def compare(of: Analysis) -> Axes:
     return plots.compare(of, analysis(100, seed=5))
 
 
-FIGURES = {**plots.KINDS, "compare": compare}
+FIGURES: dict[str, Callable[[Analysis], Axes]] = {**plots.KINDS, "compare": compare}
 
 
-def texts(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.texts if text.get_text()]
+def footer(axes: Axes) -> list[str]:
+    """The lines below the axes."""
+    found = [text.get_text() for text in axes.texts if isinstance(text, Annotation)]
+    return "\n".join(filter(None, found)).splitlines()
+
+
+def written(axes: Axes) -> dict[tuple[float, float], str]:
+    """The texts in the axes, by their places."""
+    return {text.get_position(): text.get_text() for text in axes.texts if not isinstance(text, Annotation)}
+
+
+def colours(labels: Sequence[Text]) -> list[str]:
+    return [to_hex(label.get_color()) for label in labels]
 
 
 def legend(axes: Axes) -> list[str]:
@@ -129,22 +152,37 @@ def test_a_pdf_can_be_drawn(kind: str) -> None:
 @pytest.mark.parametrize("kind", FIGURES)
 def test_losses_and_a_missing_end_are_shown(kind: str) -> None:
     lossy = analysis(500, lost=17)
-    told = "\n".join(texts(FIGURES[kind](lossy)))
-    assert f"17 events lost, {lossy.threads['uncertain'].sum()} threads uncertain" in told
-    assert "the trace was cut off" in told
+    told = [line.removeprefix("base: ") for line in footer(FIGURES[kind](lossy))]
+    assert told[0] == f"17 events lost, {lossy.threads['uncertain'].sum()} threads uncertain"
+    assert told[1] == "the trace was cut off"
 
 
-@pytest.mark.parametrize("kind", ["ecdf", "histogram", "rate", "compare"])
-def test_nothing_is_reserved_of_a_complete_trace(kind: str) -> None:
-    assert texts(FIGURES[kind](analysis(500))) == []
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_nothing_is_reserved_of_a_complete_trace_and_the_policy_is_told(kind: str) -> None:
+    *_, policy = footer(plots.KINDS[kind](analysis(500)))
+    assert policy == "signals = async; ready = auto (altstack)"
+    assert not any("lost" in line or "cut off" in line for line in footer(plots.KINDS[kind](analysis(500))))
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_the_command_and_the_circumstances_are_told(kind: str) -> None:
+    info = TraceInfo(backend="bcc", os="linux", kernel="6.18", host="vm\x1b", command=("ruby", "my $1\n.rb"))
+    assert footer(plots.KINDS[kind](analysis(50), info=info))[-2:] == [
+        "ruby 'my $1\\n.rb'",
+        "signals = async; ready = auto (altstack); by bcc on linux 6.18 at vm\\x1b",
+    ]
+    assert (
+        "processes 7, 8" in footer(plots.KINDS[kind](analysis(50), info=replace(info, command=(), targets=(7, 8))))[-2]
+    )
+    assert save(plots.KINDS[kind](analysis(50), info=replace(info, command=("x" * 5_000,))), "png")
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_axes_are_drawn_on_and_an_empty_trace_says_so(kind: str) -> None:
     axes = plots.ecdf(analysis(0))
     axes.clear()
-    assert plots.KINDS[kind](analysis(0), ax=axes) is axes  # type: ignore[call-arg]
-    assert axes.get_title() == "no thread was born"
+    assert plots.KINDS[kind](analysis(0), ax=axes) is axes
+    assert axes.get_title() == "No thread was born while the trace ran: there is nothing to judge."
 
 
 @pytest.mark.parametrize("kind", ["ecdf", "histogram", "timeline"])
@@ -237,7 +275,7 @@ def hits(of: Analysis, *found: tuple[int, int, bool]) -> None:
 
 
 def test_signals_sums_exposure_of_each_process_to_each_signal() -> None:
-    three = rows(pid=[7, 8, 9], comm=["a", "b", "c"])
+    three = rows(pid=[7, 8, 9], comm=["a", "b", "c"], verdict=["exposed", "hit", "masked"])
     three.leaders = {8: "leader"}
     three.exposure = pd.DataFrame(
         {
@@ -250,27 +288,29 @@ def test_signals_sums_exposure_of_each_process_to_each_signal() -> None:
     axes = plots.signals(three)
     processes, signals, values = cells(axes)
     assert processes == ["leader 8", "a 7", "c 9"]
+    assert colours(axes.get_yticklabels()) == [VERDICT_COLOURS[v].paper for v in ("hit", "exposed", "masked")]
     assert signals == ["SIGUSR1", "SIGPROF", "SIGSETXID"]
     assert np.array(values) * 1e6 == pytest.approx(np.array([[50, 0, 0], [0, 3, 2], [0, 0, 0]]))
-    written = {text.get_position(): text.get_text() for text in axes.texts if text.get_text()}
-    assert written == {(1, 1): "2!", (0, 2): "1"}
-    assert [to_rgb(label.get_color()) == to_rgb(plots.GREY) for label in axes.get_xticklabels()] == [False, False, True]
+    assert written(axes) == {(1, 1): "2!", (0, 2): "1"}
+    assert colours(axes.get_xticklabels()) == [BLACK, BLACK, GREY]
+    assert footer(axes)[0] == "numbers: hits; !: some critical; grey signals: not considered"
 
 
 def test_signals_of_one_process_counts_threads_by_name() -> None:
     sets = np.array([word_of(of) for of in ([PROF, USR1], [PROF], [], [PROF])], np.uint64)
-    one = rows(comm=["a", "b", "b", "a"], exposed_signals=sets)
+    one = rows(comm=["a", "b", "b", "a"], exposed_signals=sets, exposure_ns=[5, 1, 0, 1])
     hits(one, (1, PROF, True))
     axes = plots.signals(one)
     assert cells(axes) == (["a", "b"], ["SIGUSR1", "SIGPROF"], [[1, 2], [0, 1]])
-    assert texts(axes) == ["1!"]
+    assert list(written(axes).values()) == ["1!"]
     assert axes.get_title() == "Exposed threads by name and signal"
 
 
 def test_signals_sums_the_rows_beyond_those_that_can_be_read() -> None:
     many = rows(pid=np.arange(100), comm=["x"] * 100)
+    many.threads["exposure_ns"] = SECOND - np.arange(100)
     many.exposure = pd.DataFrame(
-        {"pid": np.arange(100), "signals": np.uint64(word_of([PROF])), "exposure_ns": SECOND - np.arange(100)}
+        {"pid": np.arange(100), "signals": np.uint64(word_of([PROF])), "exposure_ns": many.threads["exposure_ns"]}
     )
     hits(many, *((thread, PROF, False) for thread in range(100)))
     axes = plots.signals(many)
@@ -278,12 +318,49 @@ def test_signals_sums_the_rows_beyond_those_that_can_be_read() -> None:
     assert processes[0] == "x 0"
     assert processes[39:] == ["x 39", "60 others"]
     assert values[-1][0] == pytest.approx(60, rel=1e-6)
-    assert texts(axes)[-1] == "60"
+    assert list(written(axes).values())[-1] == "60"
+
+
+def test_signals_of_many_processes_is_bounded_and_has_the_critical_one_first() -> None:
+    """It was 4890 pixels wide, ordered by a signal that is not considered, the critical process among "103 others"."""
+    count, wide = 171, [*range(34, 64), PROF]
+    many = rows(pid=np.arange(count), comm=["x"] * count)
+    exposed_ns = np.where(np.arange(count) < 20, 0, np.arange(count))
+    exposed_ns[161:] = [0] * 9 + [5]
+    many.threads["exposure_ns"] = exposed_ns
+    many.threads["verdict"] = np.where(np.arange(count) == 170, "critical", np.where(exposed_ns, "exposed", "masked"))
+    exposure = [(pid, word_of([SETXID]), SECOND - pid) for pid in range(count)]
+    exposure += [(pid, word_of(wide), pid) for pid in range(20, 161)] + [(170, word_of([USR1]), 5)]
+    many.exposure = pd.DataFrame(exposure, columns=["pid", "signals", "exposure_ns"]).astype({"signals": np.uint64})
+    hits(many, (170, USR1, True))
+    axes = plots.signals(many)
+    processes, signals, _ = cells(axes)
+    assert processes[:3] == ["x 170", "x 160", "x 159"]
+    assert processes[40:] == ["102 others"]  # of those that are drawn: SETXID has no room
+    assert signals[:2] == ["SIGUSR1", "SIGPROF"]
+    assert len(signals) == 24
+    assert written(axes) == {(0, 0): "1!"}
+    assert "9 more signals: SIGSETXID, SIGRTMIN+22" in footer(axes)[0]
+    figure = axes.get_figure(root=True)
+    assert figure
+    assert (figure.get_size_inches() <= 14).all()
+
+
+def test_signals_says_how_many_others_are_critical() -> None:
+    axes = plots.signals(rows(pid=np.arange(50), comm=["x"] * 50, verdict=["critical"] * 45 + ["hit"] * 5))
+    assert cells(axes)[0][-1] == "10 others, 5 critical"
+
+
+def test_names_that_differ_in_their_digits_are_one_row() -> None:
+    names = [f"Thread-{n}" for n in range(3187)] + ["python3", "GC 1 of 2", "GC 2 of 2"]
+    pool = rows(comm=names, exposed_signals=np.full(len(names), word_of([PROF]), np.uint64))
+    found, _, values = cells(plots.signals(pool))
+    assert dict(zip(found, values, strict=True)) == {"Thread-*": [3187], "python3": [1], "GC * of *": [2]}
 
 
 def test_signals_of_a_careful_program_says_that_nothing_was_exposed() -> None:
     axes = plots.signals(rows(comm=["a"], exposed_signals=np.zeros(1, np.uint64)))
-    assert axes.get_title() == "no thread was exposed"
+    assert axes.get_title() == "1 thread born; it was never exposed."
     assert not axes.collections
 
 
@@ -300,9 +377,8 @@ def test_signals_of_freebsd_have_its_names(processes: int) -> None:
     windows.feed(batch(*seen))
     axes = plots.signals(windows.result())
     _, signals, _ = cells(axes)
-    grey = [to_rgb(label.get_color()) == to_rgb(plots.GREY) for label in axes.get_xticklabels()]
-    told = dict(zip(signals, grey, strict=True))
-    assert told == {"SIGEMT": False, "SIGINFO": False, "SIGUSR1": False} | ({"SIGTHR": True} if processes > 1 else {})
+    expected = {"SIGEMT": BLACK, "SIGINFO": BLACK, "SIGUSR1": BLACK} | ({"SIGTHR": GREY} if processes > 1 else {})
+    assert dict(zip(signals, colours(axes.get_xticklabels()), strict=True)) == expected
 
 
 def test_rate_is_births_and_exposure_a_second_where_the_threads_were_born() -> None:
@@ -318,8 +394,8 @@ def test_rate_is_births_and_exposure_a_second_where_the_threads_were_born() -> N
     assert heights(axes, "uncertain") == pytest.approx([0, 10, *[0] * 18])
     (load,) = (other for other in axes.get_figure(root=True).axes if other is not axes)  # type: ignore[union-attr]
     assert heights(load, "exposure") == pytest.approx([0, 0.1, *[0] * 17, 0.5])
-    assert axes.get_xlabel() == "time since the trace began (s), in steps of 0.1 s"
-    assert axes.get_title() == "4 births: 3 exposed, 1 unready"
+    assert axes.get_xlabel() == "time since the trace began (s)"
+    assert footer(axes)[1] == "in steps of 0.1 s"
 
 
 def test_rate_shades_where_records_were_lost() -> None:
@@ -335,7 +411,7 @@ def test_rate_shades_where_records_were_lost() -> None:
     assert np.min(shade.get_linewidth()) > 0  # a loss in one moment is seen
 
 
-@pytest.mark.parametrize(("seconds", "unit"), [(10**-5, "us"), (0.5, "ms"), (90, "s"), (600, "min"), (86_400, "h")])
+@pytest.mark.parametrize(("seconds", "unit"), [(10**-5, "µs"), (0.5, "ms"), (90, "s"), (600, "min"), (86_400, "h")])
 def test_rate_takes_the_unit_that_fits(seconds: float, unit: str) -> None:
     of = analysis(5)
     of.end_ns = int(seconds * SECOND)
@@ -363,9 +439,23 @@ def test_compare_draws_both_traces_under_their_names() -> None:
 
 
 def test_compare_tells_whose_events_were_lost() -> None:
-    (told,) = texts(plots.compare(analysis(50), analysis(50, lost=17), labels=("old", "new")))
-    assert told.startswith("new: 17 events lost")
-    assert "old:" not in told
+    told = footer(plots.compare(analysis(50), analysis(50, lost=17), labels=("old", "new")))
+    assert told[0].startswith("new: 17 events lost")
+    assert told[2:] == [f"{name}: signals = async; ready = auto (altstack)" for name in ("old", "new")]
+
+
+def shares(axes: Axes, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where points are in the axes, from 0 to 1, from the left and from the top."""
+    found: NDArray[np.float64] = axes.transLimits.transform(axes.transScale.transform(points))
+    return found * [1, -1] + [0, 1]
+
+
+def spans(axes: Axes, label: str) -> NDArray[np.float64]:
+    """The bars whose label begins so: left, right, top and bottom of each, as shares of the axes."""
+    (bars,) = (c for c in axes.collections if isinstance(c, PolyCollection) and str(c.get_label()).startswith(label))
+    corners = np.stack([shares(axes, np.asarray(path.vertices)) for path in bars.get_paths()])
+    (left, top), (right, bottom) = corners.min(axis=1).T, corners.max(axis=1).T
+    return np.stack([left, right, top, bottom], axis=1)
 
 
 def test_timeline_marks_every_hit_at_its_time() -> None:
@@ -385,10 +475,99 @@ def test_timeline_draws_phases_to_scale() -> None:
     one.threads["end_ns"] = one.threads["born_ns"] + 150_000
     one.threads["first_exposed_ns"] = (one.threads["born_ns"] + 40_000).astype("Int64")
     axes = plots.timeline(one)
-    spans = {
+    ends = {
         c.get_label(): [f"{x * 1e6:.0f}" for x in c.get_paths()[0].get_extents().intervalx] for c in axes.collections
     }
-    assert spans == {"not exposed": ["0", "40"], "exposed": ["40", "100"], "ready": ["100", "108"]}  # 108: the edge
+    edge = f"{axes.get_xlim()[1] * 1e6:.0f}"
+    assert ends == {"not exposed": ["0", "40"], "exposed": ["40", "100"], "ready": ["100", edge]}
+    assert 100 < float(edge) < 150
+
+
+def test_timeline_shows_exposures_of_a_microsecond_in_windows_of_milliseconds() -> None:
+    """Of Ruby's 97 exposed threads none could be seen."""
+    ruby, info = fleet.analyse(RUBY)
+    axes = plots.timeline(ruby, info=info)
+    exposed = spans(axes, "exposed")
+    assert len(exposed) == 97
+    assert (exposed[:, 1] - exposed[:, 0]).min() > 0.0079  # of some 650 pixels
+    assert exposed[:, 1].max() <= 1
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["97 exposed"]
+    assert "exposed\n(widened if short)" in legend(axes)
+    assert footer(axes)[1] == "ruby threads.rb"
+
+
+@pytest.mark.parametrize("count", [3, 41, 500, 20_011])
+def test_timeline_shows_the_one_critical_thread_first(count: int) -> None:
+    """It was in the frame's corner, where 470 of 500 threads lay in a sliver of three pixels."""
+    setup = np.full(count, 20_000)
+    setup[: count // 10] = 400_000_000
+    verdict = ["masked"] * (count - 1) + ["critical"]
+    exposure = np.where(np.arange(count) == count - 1, 500, 0)
+    of = rows(setup_ns=setup, exposure_ns=exposure, verdict=verdict)
+    of.threads["first_exposed_ns"] = (of.threads["born_ns"] + 19_500).where(exposure > 0).astype("Int64")
+    hits(of, (count - 1, PROF, True))
+    of.hits["time_ns"] += 19_700
+    axes = plots.timeline(of)
+    ((left, right, top, bottom),) = spans(axes, "exposed")
+    assert 0 < left < right < 1
+    assert right - left > 0.0079
+    assert top < 0.1
+    assert bottom - top > 0.04
+    (mark,) = (line for line in axes.get_lines() if str(line.get_label()).startswith("critical"))
+    ((x, y),) = shares(axes, np.asarray(mark.get_xydata()))
+    assert left <= x <= right
+    assert top < y < bottom
+    assert spans(axes, "not exposed")[:, 1].max() < 1  # no window is cut off
+    masked = spans(axes, "not exposed")
+    assert np.median(masked[:, 1] - masked[:, 0]) > 0.1
+
+
+@pytest.mark.parametrize("width_in", [3.5, 9, 20])
+@pytest.mark.parametrize("setup_ns", [[5_000_000, 6_000_000], [1_000, 1_800_000], [1, 86_400 * SECOND]])
+def test_timeline_s_ticks_have_room(width_in: float, setup_ns: list[int]) -> None:
+    axes = plots.timeline(rows(setup_ns=setup_ns))
+    figure = axes.get_figure(root=True)
+    assert figure
+    figure.set_size_inches(width_in, 4)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_timeline_cuts_no_window_off() -> None:
+    one_long = rows(setup_ns=[1_000] * 99 + [3_600 * SECOND], ready=[True] * 99 + [False])
+    ends = spans(plots.timeline(one_long), "not exposed")[:, 1]
+    assert ends.max() < 1
+    assert ends.min() > 0.05
+
+
+def test_timeline_has_a_row_for_each_verdict_of_many_threads() -> None:
+    many = analysis(20_011)
+    counts = many.threads["verdict"].value_counts()
+    axes = plots.timeline(many)
+    worst_first = tuple(reversed(VERDICTS))
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"{counts[v]:,} {v}" for v in worst_first]
+    assert colours(axes.get_yticklabels()) == [VERDICT_COLOURS[v].paper for v in worst_first]
+    assert list(axes.get_yticks()) == sorted(axes.get_yticks())
+
+
+def test_a_verdict_s_colours_can_be_read_and_told_apart_without_hue() -> None:
+    def luminance(colour: str) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    assert list(VERDICT_COLOURS) == list(reversed(VERDICTS))
+    for colour in VERDICT_COLOURS.values():
+        assert 1.05 / (luminance(colour.paper) + 0.05) >= 4.5
+        assert (luminance(colour.dark) + 0.05) / (luminance("#15181b") + 0.05) >= 4.5
+    critical, hit, exposed, *_ = (luminance(colour.paper) + 0.05 for colour in VERDICT_COLOURS.values())
+    assert exposed > 1.3 * hit > 1.3 * 1.3 * critical
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_the_same_is_drawn_the_same(kind: str) -> None:
+    assert save(FIGURES[kind](analysis(200)), "png") == save(FIGURES[kind](analysis(200)), "png")
 
 
 HOSTILE = ["$\\frac{1}{$", "名\x1b[2J", "a\nb", "</text><script>", "--><!--", "_x", "\U0001f480" * 15]
@@ -420,6 +599,7 @@ def test_hostile_names_are_text(kind: str, processes: int, form: str) -> None:
     numbers = of.threads["tid" if kind == "timeline" else "pid"]
     bare = kind == "signals" and processes == 1
     expected = SHOWN if bare else [f"{name} {number}" for name, number in zip(SHOWN, numbers, strict=True)]
-    assert [label.get_text() for label in axes.get_yticklabels()] == expected
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(shown) == sorted(expected)
     drawn = save(axes, form)
     assert b"<script" not in drawn

@@ -22,6 +22,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from sigwindow.analysis import plots
+from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import duration, frames, summarise
 from sigwindow.analysis.totals import VERDICTS
@@ -125,7 +126,7 @@ def report(
     drawn = 0
     for number, (name, analysis, info) in enumerate(traces, 1):
         part = _part(analysis, info, risk, max(_FEWEST_ROWS, _TABLE_ROWS // len(traces)))
-        figures = _figures(analysis) if len(analysis.threads) and drawn < _FIGURE_CHARACTERS else []
+        figures = _figures(analysis, info) if len(analysis.threads) and drawn < _FIGURE_CHARACTERS else []
         drawn += sum(len(figure["wide"]) + len(figure["narrow"]) for figure in figures)
         parts.append(part | {"name": _shorten(name), "anchor": f"trace-{number}", "figures": figures})
     counts = {key: sum(part["counts"][key] for part in parts) for key in parts[0]["counts"]}
@@ -135,6 +136,7 @@ def report(
         overview=_overview(parts, counts),
         sentence=sentence(counts),
         state=_state(counts),
+        colours=VERDICT_COLOURS,
     )
 
 
@@ -510,14 +512,15 @@ def _losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
     return told
 
 
-def _figures(analysis: Analysis) -> list[dict[str, str]]:
+def _figures(analysis: Analysis, info: TraceInfo) -> list[dict[str, str]]:
     """The figures that show anything as data URIs, for a wide and for a narrow window."""
     drawn = []
     for kind, caption in FIGURES.items():
-        axes = getattr(plots, kind)(analysis)
+        axes = plots.KINDS[kind](analysis, info=info)
         if not axes.has_data():
             continue
         figure = axes.get_figure(root=True)
+        assert figure is not None
         wide = _image(figure)
         _make_narrow(figure)
         drawn.append(

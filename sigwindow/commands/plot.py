@@ -32,11 +32,11 @@ def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: 
     form = output.suffix.lower().removeprefix(".")
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
-    found = [fleet.analyse(trace, question)[0] for trace in traces]
+    found, infos = zip(*(fleet.analyse(trace, question) for trace in traces), strict=True)
     if kind == "compare":
-        axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem))
+        axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem), infos=infos)
     else:
-        axes = plots.KINDS[kind](found[0])
+        axes = plots.KINDS[kind](found[0], info=infos[0])
     figure = axes.get_figure(root=True)
     assert figure is not None
     with tracefile.create(output, force=force) as file:

@@ -10,14 +10,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.sheets import Cell, Column, Sheet
 
 STYLES = {  # by the tone of a cell
-    "critical": "bold red",
-    "hit": "red",
-    "exposed": "yellow",
-    "masked": "green",
-    "unhandled": "dim",
+    **{verdict: colour.terminal for verdict, colour in VERDICT_COLOURS.items()},
     "dim": "dim",
     "fine": "green",
     "degraded": "yellow",
