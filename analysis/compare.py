@@ -16,7 +16,7 @@ from .question import Question
 from .result import Analysis
 from .sheets import Sheet, asked, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
-from .totals import VERDICTS
+from .tables import WORST_FIRST
 
 SCHEMA = "sigwindow.compare/1"
 SIGNIFICANT = 0.05
@@ -179,10 +179,9 @@ def _trace(of: Analysis) -> dict[str, Any]:
 
 def _verdicts(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """Threads of each verdict and their share of the births, the worst first."""
-    worst_first = list(reversed(VERDICTS))
-    columns: dict[str, Any] = {"verdict": worst_first}
+    columns: dict[str, Any] = {"verdict": list(WORST_FIRST)}
     counts = [
-        threads["verdict"].value_counts().reindex(worst_first, fill_value=0).to_numpy() for threads in (base, new)
+        threads["verdict"].value_counts().reindex(WORST_FIRST, fill_value=0).to_numpy() for threads in (base, new)
     ]
     columns |= dict(zip(("base", "new"), counts, strict=True))
     for name, threads in (("base", base), ("new", new)):

@@ -42,8 +42,8 @@ from .canvas import (
 )
 from .colours import VERDICT_COLOURS
 from .statistics import births_per_second, name_groups, per_signal, survival
-from .summary import sentence
-from .totals import VERDICTS
+from .tables import VERDICTS, WORST_FIRST
+from .words import sentence
 
 if TYPE_CHECKING:
     from .result import Analysis
@@ -60,8 +60,7 @@ _TICK_GAP_IN = 0.6  # between the ticks of a timeline
 _CLOCK = (("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))  # units of a time axis
 _HEAT = LinearSegmentedColormap.from_list("exposure", ["#FBE3C8", ORANGE, EXPOSED, "#5C2300"])
 _WINDOWS = "Setup window and exposure"
-_WORST_FIRST = tuple(reversed(VERDICTS))
-_EXPOSED = _WORST_FIRST.index("exposed")
+_EXPOSED = WORST_FIRST.index("exposed")
 
 
 def ecdf(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None = None, **kwargs: Any) -> Axes:
@@ -201,7 +200,7 @@ def signals(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None =
     ax.tick_params(length=0)
     ax.set_yticks(range(len(rows)), labels=rows["label"], fontsize="small", parse_math=False)
     for tick, rank in zip(ax.get_yticklabels(), rows["rank"], strict=True):
-        tick.set_color(VERDICT_COLOURS[_WORST_FIRST[rank]].paper)
+        tick.set_color(VERDICT_COLOURS[WORST_FIRST[rank]].paper)
     names = [sig.name(signal, analysis.numbering) for signal in columns]
     ax.set_xticks(range(len(columns)), labels=names, fontsize="small", rotation=90)
     for tick, signal in zip(ax.get_xticklabels(), columns, strict=True):
@@ -285,8 +284,8 @@ def compare(
     names = map(in_ascii, labels)
     for analysis, name, info, colour in zip((base, new), names, infos, (BLUE, ORANGE), strict=True):
         threads = analysis.threads
-        shares = threads["verdict"].value_counts(normalize=True)
-        verdicts = [f"{shares[verdict]:.1%} {verdict}" for verdict in reversed(VERDICTS) if verdict in shares]
+        shares = threads["verdict"].value_counts(normalize=True).reindex(WORST_FIRST, fill_value=0)
+        verdicts = [f"{shares[verdict]:.1%} {verdict}" for verdict in WORST_FIRST if shares[verdict]]
         label = "\n".join(
             [f"{len(threads):,} threads in {name}", *verdicts]
         )  # no _ first: matplotlib hides such a label
@@ -320,8 +319,8 @@ KINDS: dict[str, Kind] = {
 
 def _verdict(threads: pd.DataFrame) -> str:
     """The verdict on all threads, in the sentence of the summary."""
-    counts = threads["verdict"].value_counts()
-    return sentence({"born": len(threads), **{verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}})
+    counts = threads["verdict"].value_counts().reindex(WORST_FIRST, fill_value=0)
+    return sentence({"born": len(threads), **counts, "uncertain": int(threads["uncertain"].sum())})
 
 
 def _duration_axis_of(ax: Axes, *tables: pd.DataFrame) -> tuple[float, float]:
@@ -382,8 +381,8 @@ def _thread_keys(table: pd.DataFrame) -> list[str]:
 
 
 def _rank(threads: pd.DataFrame) -> NDArray[np.int64]:
-    """The place of each thread's verdict in _WORST_FIRST."""
-    return pd.Categorical(threads["verdict"], _WORST_FIRST).codes.astype(np.int64)
+    """The place of each thread's verdict in WORST_FIRST."""
+    return pd.Categorical(threads["verdict"], WORST_FIRST).codes.astype(np.int64)
 
 
 def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

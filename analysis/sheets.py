@@ -17,15 +17,12 @@ from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 
 from .question import Question
-from .summary import duration, frames
-from .totals import VERDICTS
-from .words import counted, first_few, share
+from .tables import BAD, WORST_FIRST, badness, worst_of
+from .words import counted, duration, first_few, frames, share
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WORST_FIRST = tuple(reversed(VERDICTS))
-_BAD = WORST_FIRST[:3]
 _SHOWN = WORST_FIRST[:-1]  # what is left of the born is unhandled
 _STACK_WIDTH = 160
 _GROUPS = 40  # rows of a table by something
@@ -198,14 +195,14 @@ def _amount(rows: Sequence[Mapping[Any, Any]]) -> str:
 
 
 def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    rows = sorted(rows, key=lambda row: (*(-row[verdict] for verdict in WORST_FIRST[:2]), -row["exposure_ns"]))
+    rows = sorted(rows, key=badness)
     cells = []
     for row in rows[:_PROCESSES]:
         born = sum(row[verdict] for verdict in WORST_FIRST)
-        counts = (str(row[verdict]) for verdict in _BAD)
+        counts = (str(row[verdict]) for verdict in BAD)
         told = (str(row["pid"]), str(born), *counts, duration(row["exposure_ns"]))
         cells.append((printable(row["comm"]), *told, row["policy"]))
-    columns = [Column("process", "name"), *_numbers("pid", "born", *_BAD, "exposure"), Column("policy", "word")]
+    columns = [Column("process", "name"), *_numbers("pid", "born", *BAD, "exposure"), Column("policy", "word")]
     return Sheet(columns, cells, rest=_more(_amount(rows[_PROCESSES:]), len(rows) - _PROCESSES))
 
 
@@ -223,9 +220,9 @@ def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) ->
         for row in rows
     ]
     columns = _numbers("tid", "exposure", "setup", "hits", "critical")
-    left = {verdict: counts[verdict] - sum(row["verdict"] == verdict for row in rows) for verdict in _BAD}
+    left = {verdict: counts[verdict] - sum(row["verdict"] == verdict for row in rows) for verdict in BAD}
     rest = _more(_amount([left]), sum(left.values()))
-    return Sheet([Column("most exposed", "name"), *columns, Column("verdict", "word")], cells, rest=rest)
+    return Sheet([Column("worst threads", "name"), *columns, Column("verdict", "word")], cells, rest=rest)
 
 
 def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Sheet:
@@ -233,7 +230,7 @@ def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: M
     cells: list[Row] = []
     for label, row in [*zip(names, summaries, strict=True), ("total", total)]:
         threads = row["threads"]
-        worst = next((verdict for verdict in WORST_FIRST if threads[verdict]), "unhandled")
+        worst = worst_of(threads)
         numbers = (threads["born"], *(threads[verdict] for verdict in _SHOWN), row["trace"]["lost_events"])
         cells.append((Cell(printable(label), worst), *map(str, numbers), duration(row["exposure_ns"]["p99"])))
     return Sheet([Column("trace", "path"), *_numbers("born", *_SHOWN, "lost", "p99")], cells)
@@ -246,7 +243,7 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
     left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
     kept = [column for column in found.columns if not column.endswith(left_out)]
     found = found.sort_values("exposure_total_ns", ascending=False, kind="stable")
-    exposed = found[list(_BAD)].sum(axis=1)
+    exposed = found[list(BAD)].sum(axis=1)
     found = found.assign(exposed_share=list(map(share, exposed, found["births"])))
     shown = found[sorted(kept, key="creator_stack".__eq__)].head(_GROUPS)  # the stack last, where it may be long
     columns = []

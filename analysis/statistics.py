@@ -20,7 +20,7 @@ from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
 from .result import Analysis
-from .totals import VERDICTS
+from .tables import BAD, WORST_FIRST
 
 Array = NDArray[Any]
 
@@ -31,7 +31,6 @@ KEYS = {
     "hour": ["hour"],
     "stack": ["creator_stack"],
 }
-EXPOSED_OR_WORSE = VERDICTS[VERDICTS.index("exposed") :]
 
 _QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _Z = float(special.ndtri(0.975))  # of a two-sided 95% interval
@@ -213,11 +212,11 @@ def by(threads: pd.DataFrame, key: str, clock_to_wall_ns: int | None = None) -> 
         return counted
 
     table["births"] = np.bincount(number, minlength=len(table))
-    for verdict in reversed(VERDICTS):
+    for verdict in WORST_FIRST:
         table[verdict] = count(threads["verdict"] == verdict)
     table["unready"] = count(~threads["ready"])
     table["uncertain"] = count(threads["uncertain"])
-    exposed = table[list(EXPOSED_OR_WORSE)].sum(axis=1)
+    exposed = table[list(BAD)].sum(axis=1)
     table["exposed_share"] = exposed / table["births"]
     table["exposed_low"], table["exposed_high"] = wilson(exposed, table["births"])
     measured = (threads["ready"] & (threads["exposure_ns"] > 0)).to_numpy()
@@ -255,7 +254,7 @@ def births_per_second(threads: pd.DataFrame, start_ns: int, end_ns: int, bins: i
     width_ns = max(end_ns - start_ns, 1) / bins
     place = ((threads["born_ns"].to_numpy() - start_ns) / width_ns).astype(np.int64).clip(0, bins - 1)
     births = np.bincount(place, minlength=bins)
-    exposed = threads["verdict"].isin(EXPOSED_OR_WORSE).to_numpy()
+    exposed = threads["verdict"].isin(BAD).to_numpy()
     exposure_ns = threads["exposure_ns"].where(threads["ready"], 0).to_numpy()
     return pd.DataFrame(
         {

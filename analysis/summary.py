@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from sigwindow.probes.traceinfo import TraceInfo
 
-from .totals import VERDICTS, Totals
+from .totals import Totals
 
 SCHEMA = "sigwindow.summary/1"
 BATCH_SCHEMA = "sigwindow.batch/1"  # of many: files (a summary each), failed, total
@@ -65,35 +63,6 @@ def batch(
     """The summary of many traces: of each with the name of its file, of those that failed the error, and of all."""
     errors = [{"file": name, "error": error} for name, error in failed]
     return {"schema": BATCH_SCHEMA, "files": list(files), "failed": errors, "total": total}
-
-
-def sentence(counts: Mapping[str, int]) -> str:
-    """The verdict on a whole trace in one short sentence, from the thread counts of a summary."""
-    born = counts["born"]
-    if not born:
-        return "No thread was born while the trace ran: there is nothing to judge."
-    bad = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(VERDICTS[2:]) if counts[verdict])
-    if bad:
-        return f"{born} thread{'s' * (born > 1)} born, of them {bad}."
-    return f"{born} threads born; they were never exposed." if born > 1 else "1 thread born; it was never exposed."
-
-
-def duration(ns: float | None) -> str:
-    """Nanoseconds in the unit that reads best; a dash for what is no number."""
-    if ns is None or not math.isfinite(ns):
-        return "-"
-    for unit, size in (("d", 86_400e9), ("h", 3_600e9), ("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        text = f"{ns / size:.3g}"  # rounded: 999.9 µs are a millisecond
-        if abs(float(text)) >= 1:
-            return f"{text if abs(ns) / size < 999.5 else f'{ns / size:,.0f}'} {unit}"
-    return f"{ns:.0f} ns"
-
-
-def frames(stack: str, characters: int) -> str:
-    """A folded stack in so many characters: equal frames in a row counted, the outer ones left out where it is long."""
-    runs = ((frame, len(list(run))) for frame, run in groupby(stack.split(";")))
-    told = "; ".join(f"{frame} x{count}" if count > 1 else frame for frame, count in runs)
-    return told if len(told) <= characters else "…" + told[len(told) - characters + 1 :]
 
 
 def to_json(told: Mapping[str, Any]) -> str:

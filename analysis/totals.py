@@ -10,11 +10,9 @@ import pandas as pd
 
 from .durations import Durations
 from .question import Question
+from .tables import BY_SIGNAL, names, worst_first
 
-VERDICTS = ("unhandled", "masked", "exposed", "hit", "critical")  # in rising order
-WORST = 5  # of the most exposed threads that are kept
-BY_SIGNAL = ("signal", "name", "class", "threads", "exposure_ns", "hits", "critical")
-_RANK = {"critical_hits": False, "hits": False, "exposure_ns": False, "born_ns": True, "pid": True, "tid": True}
+WORST = 5  # threads that are kept, of the worst
 
 
 @dataclass
@@ -24,7 +22,7 @@ class Totals:
     question: as asked. verdicts: births by verdict. setup: of ready threads. exposure: of those of them that were
     exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process: one row a process with born threads (pid,
     comm, policy, the verdicts, exposure_ns); of one trace only, since pids mean nothing beyond it. worst: the rows of
-    the thread table of the most exposed threads.
+    the thread table of the worst threads.
     """
 
     question: Question
@@ -37,7 +35,7 @@ class Totals:
     uncertain: int = 0
     setup: Durations = field(default_factory=Durations)
     exposure: Durations = field(default_factory=Durations)
-    by_signal: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(BY_SIGNAL)))
+    by_signal: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=names(BY_SIGNAL)))
     by_process: pd.DataFrame = field(default_factory=pd.DataFrame)
     worst: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -75,9 +73,8 @@ def merged(parts: Sequence[Totals]) -> Totals:
         total.exposure.merge(part.exposure)
     tables = [part.by_signal for part in parts if len(part.by_signal)]
     if tables:
-        total.by_signal = pd.concat(tables).groupby(list(BY_SIGNAL[:3]), as_index=False).sum()
+        total.by_signal = pd.concat(tables).groupby(names(BY_SIGNAL)[:3], as_index=False).sum()
     worst = [part.worst for part in parts if len(part.worst)]
     if worst:
-        ranked = pd.concat(worst).sort_values(list(_RANK), ascending=list(_RANK.values()), ignore_index=True)
-        total.worst = ranked.head(WORST)
+        total.worst = worst_first(pd.concat(worst)).head(WORST)
     return total

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
+from sigwindow.probes.errors import UsageError
+
+from .tables import BAD
+
+_UNITS_NS = {"d": 86_400e9, "h": 3_600e9, "min": 60e9, "s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}  # the longest first
+_SPELLINGS = {"us": "µs", "μs": "µs", "m": "min"}  # of units as people type them; the second has a Greek mu
 _LEAST, _MOST = 0.0005, 0.9995  # what is rounded to 0.0% and to 100.0%
+
+
+def sentence(counts: Mapping[str, int]) -> str:
+    """The verdict on a whole trace in one short sentence, from the thread counts of a summary."""
+    born = counts["born"]
+    if not born:
+        return "No thread was born while the trace ran: there is nothing to judge."
+    if bad := ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in BAD if counts[verdict]):
+        return f"{counted(born, 'thread')} born, of them {bad}."
+    seen, but = "", ""
+    if uncertain := counts["uncertain"]:
+        seen = "seen to be "
+        but = f"; records were lost, and {counted(uncertain, 'thread')} {'is' if uncertain == 1 else 'are'} uncertain"
+    none = "it was not" if born == 1 else "none was"
+    return f"{counted(born, 'thread')} born: {none} {seen}exposed to a considered signal{but}."
 
 
 def share(count: int, of: int) -> str:
@@ -23,3 +47,35 @@ def counted(number: int, noun: str) -> str:
 def first_few(names: Sequence[str], most: int = 6) -> str:
     """A list of names, of many only the first, as in `SIGHUP, SIGINT and 13 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def duration(ns: float | None) -> str:
+    """Nanoseconds in the unit that reads best, to three digits; a dash for what is no number."""
+    if ns is None or not math.isfinite(ns):
+        return "-"
+    for unit, size in _UNITS_NS.items():
+        if unit in ("min", "ns"):  # minutes are not decimal, and nanoseconds are whole
+            continue
+        text = f"{ns / size:.3g}"  # rounded: 999.9 µs are a millisecond
+        if abs(float(text)) >= 1:
+            return f"{text if abs(ns) / size < 999.5 else f'{ns / size:,.0f}'} {unit}"
+    return f"{ns:.0f} ns"
+
+
+def parse_duration(text: str) -> int:
+    """A duration such as 20us, 1.5 ms, 5m or 0 in nanoseconds: whatever `duration` says, and more spellings.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"(\d[\d,]*(?:\.\d+)?)\s*([a-zµμ]+)|0()", text.strip())
+    unit = _SPELLINGS.get(found[2], found[2]) if found and found[2] else "ns"
+    if not found or unit not in _UNITS_NS:
+        raise UsageError(f"bad duration {text!r}: give a number and ns, us, ms, s, m, h or d, as in 20us")
+    return round(float((found[1] or "0").replace(",", "")) * _UNITS_NS[unit])
+
+
+def frames(stack: str, characters: int) -> str:
+    """A folded stack in so many characters: equal frames in a row counted, the outer ones left out where it is long."""
+    runs = ((frame, len(list(run))) for frame, run in groupby(stack.split(";")))
+    told = "; ".join(f"{frame} x{count}" if count > 1 else frame for frame, count in runs)
+    return told if len(told) <= characters else "…" + told[len(told) - characters + 1 :]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
-from sigwindow.analysis.summary import duration
-from sigwindow.analysis.totals import VERDICTS, Totals
-from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.totals import Totals
+from sigwindow.analysis.words import duration
+from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
@@ -19,16 +19,6 @@ if TYPE_CHECKING:
 VERDICT_GATES = ("exposed", "hit", "critical")
 FAILED = 1  # exit codes
 BLIND = InputError.exit_code
-
-_UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-
-
-def parse_duration(text: str) -> int:
-    """A duration such as 20us, 1.5ms or 0 in ns. Raises UsageError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s)|0()", text.strip())
-    if not found:
-        raise UsageError(f"bad duration {text!r}: give a number and ns, us, ms or s, as in 20us")
-    return round(float(found[1] or 0) * _UNITS_NS[found[2] or "ns"])
 
 
 class Outcome(NamedTuple):

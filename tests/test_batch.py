@@ -113,7 +113,7 @@ def test_the_total_is_that_of_all_threads(sigwindow: Run, traces: list[Path]) ->
 
     threads, total = threads_of(traces), told["total"]
     verdicts = threads["verdict"].value_counts()
-    assert set(verdicts.index) == {"masked", "exposed"}
+    assert set(verdicts.index[verdicts > 0]) == {"masked", "exposed"}
     counts = {verdict: int(verdicts.get(verdict, 0)) for verdict in VERDICTS}
     unsure = int(threads["uncertain"].sum())
     assert total["threads"] == {"born": FILES * 101, **counts, "unready": 0, "uncertain": unsure}
@@ -233,7 +233,7 @@ def test_a_table_by_process_for_each_file(sigwindow: Run, traces: list[Path]) ->
     lines = sigwindow("analyze", *traces[:2], "--by", "process").out.splitlines()
     for path, pid in zip(traces[:2], ("100", "101"), strict=True):
         [title] = [place for place, line in enumerate(lines) if line.strip() == f"by process of {path}"]
-        assert lines[title + 1].split()[:2] == ["pid", "births"]
+        assert lines[title + 1].split()[:2] == ["pid", "born"]
         assert lines[title + 2].split()[:2] == [pid, "101"]
     assert "by process" not in sigwindow("analyze", *traces[:2]).out
 

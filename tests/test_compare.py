@@ -16,7 +16,7 @@ from sigwindow.analysis.compare import compare, median_ratio, newcombe, two_prop
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.statistics import Estimate, kaplan_meier, median
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
 from sigwindow.terminal.render import comparison
 
 

@@ -14,7 +14,7 @@ import pytest
 from sigwindow.analysis.durations import Durations
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, SA_ONSTACK, UNBLOCKABLE, number, word_of
 

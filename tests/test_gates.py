@@ -10,8 +10,8 @@ import pytest
 from commandline import Run
 from reference import BLOCK_ALL, Row, batch
 
+from sigwindow.analysis.words import parse_duration
 from sigwindow.collector import tracefile
-from sigwindow.gates import parse_duration
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
@@ -222,7 +222,7 @@ def test_a_junit_file_is_never_overwritten_unasked(sigwindow: Run, write: Write,
 @pytest.mark.parametrize("text", ["", "20", "us", "-1us", "+1us", "1e3us", "20 minutes", "nan", "20us 5us", "1.us"])
 def test_a_bad_duration_is_a_usage_error(sigwindow: Run, write: Write, text: str) -> None:
     done = sigwindow("analyze", write("t", [*threads("masked"), END]), f"--max-exposure={text}")
-    told = f"sigwindow: bad duration {text!r}: give a number and ns, us, ms or s, as in 20us\n"
+    told = f"sigwindow: bad duration {text!r}: give a number and ns, us, ms, s, m, h or d, as in 20us\n"
     assert done == (2, "", told)
 
 

@@ -46,7 +46,7 @@ def threads_of(trace: Path, ready: str = "auto") -> pd.DataFrame:
 
 def verdicts(table: pd.DataFrame) -> dict[str, int]:
     """How many threads have which verdict."""
-    return dict(table["verdict"].value_counts())
+    return {str(verdict): count for verdict, count in table["verdict"].value_counts().items() if count}
 
 
 def events_of(trace: Path) -> pd.DataFrame:

@@ -457,5 +457,5 @@ def test_attach_gives_the_terminal_back(workloads: Path, screen: Screen) -> None
     assert 2 <= frames(view) <= 9
     assert "0 events lost" in view
     assert len(re.findall(r"threads born, of them", after)) == 1
-    assert after.count("most exposed") == 1
+    assert after.count("worst threads") == 1
     assert "\x1b[?" not in after

@@ -26,7 +26,7 @@ from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
@@ -360,7 +360,7 @@ def test_names_that_differ_in_their_digits_are_one_row() -> None:
 
 def test_signals_of_a_careful_program_says_that_nothing_was_exposed() -> None:
     axes = plots.signals(rows(comm=["a"], exposed_signals=np.zeros(1, np.uint64)))
-    assert axes.get_title() == "1 thread born; it was never exposed."
+    assert axes.get_title() == "1 thread born: it was not exposed to a considered signal."
     assert not axes.collections
 
 

@@ -17,8 +17,8 @@ from scipy import stats
 from sigwindow.analysis import statistics
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.sheets import groups
-from sigwindow.analysis.summary import frames
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.words import frames
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import number, word_of
 from sigwindow.terminal.draw import Drawn

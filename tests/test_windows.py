@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from rows import batch
 
@@ -12,6 +13,7 @@ from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import summarise, to_json
+from sigwindow.analysis.tables import TABLES, VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.signals import ALL, SA_ONSTACK, SA_RESETHAND, UNBLOCKABLE, number, word_of
@@ -292,3 +294,14 @@ def test_summary() -> None:
         ],
         "by_process": [{"pid": 100, "comm": "ruby", "policy": "altstack", **counts, "exposure_ns": 3}],
     }
+
+
+def test_the_tables_have_the_declared_columns() -> None:
+    found = analysis(born(1000), event(1010, "deliver", signal=PROF, sa_flags=SA_ONSTACK, **HANDLER))
+    for name, columns in TABLES.items():
+        frame = getattr(found, name)
+        arrow = pa.Schema.from_pandas(frame, preserve_index=False)
+        types = {field.name: str(field.type).replace("large_", "") for field in arrow}
+        verdict = "dictionary<values=string, indices=int8, ordered=1>"
+        assert types == {column.name: verdict if column.name == "verdict" else column.arrow for column in columns}, name
+    assert found.threads["verdict"].cat.categories.tolist() == list(VERDICTS)

@@ -1,30 +1,81 @@
-"""How numbers and facts are put in words."""
+"""What is said of numbers: no rounding that lies, and durations that can be typed as they are told."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sigwindow.analysis import words
+from sigwindow.analysis.tables import WORST_FIRST
+from sigwindow.analysis.words import counted, duration, parse_duration, sentence, share
+from sigwindow.probes.errors import UsageError
+
+SENTENCES = {
+    "nothing": ({}, "No thread was born while the trace ran: there is nothing to judge."),
+    "clean": ({"born": 3, "masked": 3}, "3 threads born: none was exposed to a considered signal."),
+    "one": ({"born": 1, "masked": 1}, "1 thread born: it was not exposed to a considered signal."),
+    "exposed": ({"born": 1, "exposed": 1}, "1 thread born, of them 1 exposed."),
+    "all": (
+        {"born": 1000, "critical": 2, "hit": 1, "exposed": 5},
+        "1,000 threads born, of them 2 critical, 1 hit, 5 exposed.",
+    ),
+    "uncertain": (
+        {"born": 2, "masked": 2, "uncertain": 1},
+        "2 threads born: none was seen to be exposed to a considered signal; records were lost, and 1 thread is "
+        "uncertain.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("counts", "expected"), SENTENCES.values(), ids=SENTENCES.keys())
+def test_sentence(counts: dict[str, int], expected: str) -> None:
+    assert sentence(dict.fromkeys(("born", *WORST_FIRST, "unready", "uncertain"), 0) | counts) == expected
+
+
+def test_a_share_is_rounded_to_none_or_all_only_where_it_is() -> None:
+    told = [share(count, 20_000) for count in (0, 4, 10, 10_000, 19_989, 19_996, 20_000)]
+    assert told == ["0.0%", "<0.1%", "0.1%", "50.0%", "99.9%", ">99.9%", "100.0%"]
+    assert share(0, 0) == "-"
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(number, "thread") for number in (0, 1, 1412)] == ["0 threads", "1 thread", "1,412 threads"]
 
 
 @pytest.mark.parametrize(
-    ("count", "of", "told"),
+    ("ns", "told"),
     [
-        (0, 20_000, "0.0%"),
-        (4, 20_000, "<0.1%"),
-        (9, 20_000, "<0.1%"),
-        (10, 20_000, "0.1%"),
-        (1, 3, "33.3%"),
-        (19_989, 20_000, "99.9%"),
-        (19_990, 20_000, ">99.9%"),
-        (19_996, 20_000, ">99.9%"),
-        (20_000, 20_000, "100.0%"),
-        (0, 0, "-"),
+        (None, "-"),
+        (float("nan"), "-"),
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1_000, "1 µs"),
+        (999_900, "1 ms"),
+        (20_500, "20.5 µs"),
+        (1_234_000_000_000, "1,234 s"),
+        (7_200_000_000_000, "2 h"),
+        (200_000_000_000_000, "2.31 d"),
     ],
 )
-def test_a_share_is_rounded_to_none_or_all_only_where_it_is(count: int, of: int, told: str) -> None:
-    assert words.share(count, of) == told
+def test_a_duration_has_the_unit_that_reads_best(ns: float | None, told: str) -> None:
+    assert duration(ns) == told
 
 
-def test_a_number_of_things() -> None:
-    assert [words.counted(number, "thread") for number in (0, 1, 1412)] == ["0 threads", "1 thread", "1,412 threads"]
+@given(st.integers(0, 10**18))
+def test_a_duration_can_be_typed_as_it_is_told(ns: int) -> None:
+    told = duration(ns)
+    assert duration(parse_duration(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [("0", 0), ("20us", 20_000), ("20 µs", 20_000), ("1.5ms", 1_500_000), ("5m", 300 * 10**9), ("2h", 7200 * 10**9)],
+)
+def test_durations_that_people_type(text: str, ns: int) -> None:
+    assert parse_duration(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", "20", "us", "-1ms", "1e3s", "3 weeks", "1 s 2"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match="as in 20us"):
+        parse_duration(text)

@@ -13,7 +13,8 @@ import pyarrow as pa
 from sigwindow.analysis.durations import counted
 from sigwindow.analysis.question import POLICIES, Question
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.totals import BY_SIGNAL, VERDICTS, WORST, Totals
+from sigwindow.analysis.tables import BY_SIGNAL, HITS, TRAFFIC, VERDICTS, names
+from sigwindow.analysis.totals import WORST, Totals
 from sigwindow.probes import signals as sig
 
 from .judged import Judged, policy_of
@@ -22,6 +23,8 @@ from .store import Part, joined
 
 if TYPE_CHECKING:
     from .windows import Windows
+
+_VERDICT = pd.CategoricalDtype(list(VERDICTS), ordered=True)
 
 
 def _strings(words: list[str] | tuple[str, ...], codes: Array) -> pd.Series:
@@ -79,9 +82,7 @@ class Answer:
 
     def analysis(self) -> Analysis:
         windows, totals = self._windows, self.totals()
-        hits = pd.DataFrame(
-            {name: self._hits[name] for name in ("pid", "tid", "born_ns", "time_ns", "signal", "critical")}
-        )
+        hits = pd.DataFrame({name: self._hits[name] for name in names(HITS)})
         named = self._processes[self._processes["comm"] >= 0]
         leaders = zip(named["pid"].tolist(), named["comm"].tolist(), strict=True)
         return Analysis(
@@ -138,7 +139,7 @@ class Answer:
                 "creator_tid": lives["creator"],
                 "creator_stack": _strings(self._windows._stacks.words(), lives["stack"]),
                 "policy": _strings(POLICIES, part.policy),
-                "verdict": _strings(VERDICTS, part.verdict),
+                "verdict": pd.Categorical.from_codes(part.verdict, dtype=_VERDICT),
                 "ready": part.ready,
                 "uncertain": part.uncertain,
             }
@@ -197,7 +198,7 @@ class Answer:
             hits, critical = int(of_signal.sum()), int(self._hits["critical"][of_signal].sum())
             named = self._named(signal)
             rows.append((*named, int(exposed_to[signal]), exposure_ns, hits, critical))
-        return pd.DataFrame(rows, columns=list(BY_SIGNAL))
+        return pd.DataFrame(rows, columns=names(BY_SIGNAL))
 
     def _by_process(self, verdicts: Array, exposure_ns: Array, nameless: Counter[tuple[int, int]]) -> pd.DataFrame:
         """One row a process in which threads were born; one whose first thread is not known has its threads' name."""
@@ -239,7 +240,7 @@ class Answer:
             (*self._named(signal), *self._counts[signal].tolist())
             for signal in np.flatnonzero(self._counts.any(axis=1)).tolist()
         ]
-        return pd.DataFrame(rows, columns=["signal", "name", "class", "generated", "held_back", "delivered"])
+        return pd.DataFrame(rows, columns=names(TRAFFIC))
 
 
 def _bit(signal: Any) -> Any:

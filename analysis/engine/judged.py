@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sigwindow.analysis.question import POLICIES
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
 
 from .records import CRITICAL, DEFERRED, EXPOSED, EXPOSURE_NS, HANDLED, HITS, READY_NS, Array
 from .store import Part
@@ -63,7 +63,7 @@ class Judged:
             self.uncertain = begun > np.searchsorted(losses[1], lives["born_ns"], side="left")
 
     def worst(self, count: int) -> Array:
-        """Places of the `count` most exposed lives: by critical hits, hits, exposure, and the earlier birth."""
+        """Places of the `count` worst lives, in the order of `tables.worst_first`."""
         bad = np.flatnonzero(self.verdict >= VERDICTS.index("exposed"))
         hit = bad[self.hits[bad] > 0]
         if len(hit) >= count:

@@ -24,8 +24,9 @@ from markupsafe import Markup
 from sigwindow.analysis import plots
 from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.summary import duration, frames, summarise
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.summary import summarise
+from sigwindow.analysis.tables import BAD, WORST_FIRST, badness, worst_first, worst_of
+from sigwindow.analysis.words import counted, duration, frames, sentence, share
 from sigwindow.probes import signals
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo
@@ -47,8 +48,6 @@ _MEANINGS = {
     "masked": "a signal had a handler, and none could reach the thread before it was ready",
     "unhandled": "no considered signal had a handler",
 }
-_WORST_FIRST = tuple(reversed(VERDICTS))
-_BAD = _WORST_FIRST[:3]
 _INTERNAL = np.uint64(signals.word_of((32, 33)))  # the C library's own, on Linux and on FreeBSD
 
 _TABLE_ROWS = 100  # of the long tables, on the whole page
@@ -140,31 +139,6 @@ def report(
     )
 
 
-def sentence(counts: Mapping[str, int]) -> str:
-    """The verdict in one sentence, from the thread counts of a summary."""
-    born = counts["born"]
-    if not born:
-        return "No thread was born while the trace ran: there is nothing to judge."
-    of = f"of {_number(born, 'new thread')}"
-    words = {
-        "critical": ("ran a signal handler that asked for an alternate stack the thread did not have yet",) * 2,
-        "hit": ("ran a signal handler before it was ready", "ran a signal handler before they were ready"),
-        "exposed": ("was exposed to signals before it was ready", "were exposed to signals before they were ready"),
-    }
-    found = [verdict for verdict in _BAD if counts[verdict]]
-    clauses = []
-    for verdict in found:
-        count = counts[verdict]
-        clauses.append(f"{count:,} {of if verdict == found[0] else 'more'} {words[verdict][count != 1]}")
-    if found == ["exposed"]:
-        clauses.append("no handler ran there yet")
-    if not found:
-        clauses.append(f"None {of} was exposed to a signal before it was ready")
-    if counts["uncertain"]:
-        clauses.append(f"records were lost, so {_number(counts['uncertain'], 'thread')} can't be judged with certainty")
-    return "; ".join(clauses) + "."
-
-
 def advice(analysis: Analysis) -> list[Advice]:
     """What to do about what was found, the most urgent first.
 
@@ -174,7 +148,7 @@ def advice(analysis: Analysis) -> list[Advice]:
     threads = analysis.threads
     if not len(threads):
         return [_NO_THREADS]
-    exposed = threads[threads["verdict"].isin(_BAD)]
+    exposed = threads[threads["verdict"].isin(BAD)]
     open_to = exposed["exposed_signals"].to_numpy(np.uint64)
     at_birth = open_to & ~exposed["birth_mask"].to_numpy(np.uint64) & ~_INTERNAL != 0
     wants_stack = (exposed["policy"] == "altstack").to_numpy(bool)
@@ -188,7 +162,7 @@ def advice(analysis: Analysis) -> list[Advice]:
     if len(critical):
         told.append(
             _critical(
-                _number(len(critical), "handler"),
+                counted(len(critical), "handler"),
                 signals.listed(signals.word_of(critical.unique().tolist()), analysis.numbering),
             )
         )
@@ -196,7 +170,7 @@ def advice(analysis: Analysis) -> list[Advice]:
         these = open_to[cause == number]
         if len(these):
             one = of_cause(
-                _number(len(these), "thread"), signals.listed(int(np.bitwise_or.reduce(these)), analysis.numbering)
+                counted(len(these), "thread"), signals.listed(int(np.bitwise_or.reduce(these)), analysis.numbering)
             )
             shown = one.code and any(other.code == one.code for other in told)
             told.append(one._replace(text=f"{one.text} The order above shows how.", code=()) if shown else one)
@@ -274,9 +248,9 @@ def _let_through(threads: str, names: str) -> Advice:
 
 
 def _lossy(analysis: Analysis) -> Advice:
-    lost, uncertain = _number(analysis.lost_events, "record"), int(analysis.threads["uncertain"].sum())
+    lost, uncertain = counted(analysis.lost_events, "record"), int(analysis.threads["uncertain"].sum())
     where = (
-        f"{_number(uncertain, 'thread')} can't be judged with certainty" if uncertain else "no thread was in its window"
+        f"{counted(uncertain, 'thread')} can't be judged with certainty" if uncertain else "no thread was in its window"
     )
     return Advice(
         "Measure again with a larger buffer",
@@ -302,7 +276,7 @@ def _part(
             _by_signal(analysis),
             _traffic(analysis),
             _by_process(summary["by_process"], rows),
-            _most_exposed(analysis.threads, analysis.numbering, rows),
+            _worst(analysis.threads, analysis.numbering, rows),
         ],
         "risk": _risks(risk(analysis)) if risk and counts["born"] else None,
         "measured": _measured(analysis, summary, info),
@@ -312,12 +286,12 @@ def _part(
 
 def _state(counts: Mapping[str, int]) -> str:
     """The worst verdict; of a clean trace, whether that is certain."""
-    worst = next((verdict for verdict in _WORST_FIRST if counts[verdict]), "unhandled")
-    return "uncertain" if counts["uncertain"] and worst not in _BAD else worst
+    worst = worst_of(counts)
+    return "uncertain" if counts["uncertain"] and worst not in BAD else worst
 
 
 def _overview(parts: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> Table:
-    columns = ("born", *_WORST_FIRST, "unready", "uncertain")
+    columns = ("born", *WORST_FIRST, "unready", "uncertain")
     rows = [
         [
             Cell(part["name"], link=part["anchor"]),
@@ -331,12 +305,12 @@ def _overview(parts: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> 
 
 
 def _verdicts(counts: Mapping[str, int]) -> Table:
-    def share(count: int) -> Cell:
-        return Cell(f"{count / counts['born']:.1%}", count) if counts["born"] else _NOTHING
+    def part(count: int) -> Cell:
+        return Cell(share(count, counts["born"]), count) if counts["born"] else _NOTHING
 
     rows = [
-        [Cell(verdict, style=verdict), _count(counts[verdict]), share(counts[verdict]), Cell(_MEANINGS[verdict])]
-        for verdict in _WORST_FIRST
+        [Cell(verdict, style=verdict), _count(counts[verdict]), part(counts[verdict]), Cell(_MEANINGS[verdict])]
+        for verdict in WORST_FIRST
     ]
     return Table("Threads by verdict", ("verdict", "threads", "share", "meaning"), rows)
 
@@ -375,30 +349,30 @@ def _traffic(analysis: Analysis) -> Table:
         [Cell(row["name"]), Cell(row["class"]), *(_count(row[column]) for column in columns)]
         for row in analysis.traffic.sort_values("generated", ascending=False, kind="stable").to_dict("records")
     ]
-    deferred = _number(int(analysis.threads["deferred"].sum()), "signal")
+    deferred = counted(int(analysis.threads["deferred"].sum()), "signal")
     note = f"Held back: sent to a thread that blocked it; of these, {deferred} until the end of a setup window."
     return Table("Signals sent", ("signal", "class", "sent", "held back", "handled"), rows, note=note)
 
 
 def _by_process(processes: Sequence[Mapping[str, Any]], limit: int) -> Table:
-    ordered = sorted(processes, key=lambda row: (*(-row[verdict] for verdict in _BAD), -row["exposure_ns"]))
+    ordered = sorted(processes, key=badness)
     rows = [
         [
             Cell(_shorten(row["comm"])),
             Cell(str(row["pid"]), row["pid"]),
             Cell(row["policy"]),
-            *(_count(row[verdict]) for verdict in _WORST_FIRST),
+            *(_count(row[verdict]) for verdict in WORST_FIRST),
             _duration(row["exposure_ns"]),
         ]
         for row in ordered[:limit]
     ]
-    columns = ("process", "pid", "ready by", *_WORST_FIRST, "exposure")
+    columns = ("process", "pid", "ready by", *WORST_FIRST, "exposure")
     return Table("By process", columns, rows, note=_of(rows, len(processes), "processes"))
 
 
-def _most_exposed(threads: pd.DataFrame, numbering: signals.Numbering, limit: int) -> Table:
-    exposed = threads[threads["verdict"].isin(_BAD)]
-    worst = exposed.sort_values(["critical_hits", "hits", "exposure_ns"], ascending=False, kind="stable").head(limit)
+def _worst(threads: pd.DataFrame, numbering: signals.Numbering, limit: int) -> Table:
+    exposed = threads[threads["verdict"].isin(BAD)]
+    worst = worst_first(exposed).head(limit)
     with_stack = bool((worst["creator_stack"] != "").any())
     rows = []
     for row in worst.to_dict("records"):
@@ -421,7 +395,7 @@ def _most_exposed(threads: pd.DataFrame, numbering: signals.Numbering, limit: in
         "thread", "tid", "pid", "verdict", "exposure", "setup", "open after", "hits", "critical", "ready", "open to",
     ]  # fmt: skip
     columns += ["created in"] if with_stack else []
-    return Table("The most exposed threads", columns, rows, note=_of(rows, len(exposed), "exposed threads"))
+    return Table("The worst threads", columns, rows, note=_of(rows, len(exposed), "exposed threads"))
 
 
 def _risks(risks: pd.DataFrame) -> Table:
@@ -497,8 +471,8 @@ def _losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
     told = []
     if analysis.lost_events:
         told.append(
-            f"{_number(analysis.lost_events, 'event')} got lost. Uncertain for that: "
-            f"{_number(counts['uncertain'], 'thread')}. What was seen of them is true, a clean verdict is not certain."
+            f"{counted(analysis.lost_events, 'event')} got lost. Uncertain for that: "
+            f"{counted(counts['uncertain'], 'thread')}. What was seen of them is true, a clean verdict is not certain."
         )
     else:
         told.append("No event got lost.")
@@ -506,7 +480,7 @@ def _losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
         told.append("The trace has no end mark: its tracer was killed, or the file is cut. What came after is unknown.")
     if counts["unready"]:
         told.append(
-            f"{_number(counts['unready'], 'thread')} never became ready while the trace ran: their windows are cut off "
+            f"{counted(counts['unready'], 'thread')} never became ready while the trace ran: their windows are cut off "
             "and are not part of the durations above; their verdicts and hits count."
         )
     return told
@@ -578,10 +552,6 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _TEXT_CHARACTERS else text[: _TEXT_CHARACTERS - 1] + "…"
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _of(rows: Sequence[Any], count: int, nouns: str) -> str:
     return f"The first {len(rows):,} of {count:,} {nouns}; sigwindow analyze lists all." if len(rows) < count else ""
 
@@ -592,7 +562,7 @@ def _count(count: int) -> Cell:
 
 def _duration(ns: float | None) -> Cell:
     """Nanoseconds in the unit that reads best."""
-    return _NOTHING if ns is None else Cell(duration(ns).replace(" us", " µs"), ns)
+    return _NOTHING if ns is None else Cell(duration(ns), ns)
 
 
 def _wall_time(analysis: Analysis, info: TraceInfo) -> str:

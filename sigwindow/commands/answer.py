@@ -12,6 +12,7 @@ import click
 from sigwindow import fleet
 from sigwindow import gates as gating
 from sigwindow.analysis import summary as summaries
+from sigwindow.analysis.words import parse_duration
 from sigwindow.collector import tracefile
 from sigwindow.probes.text import printable
 from sigwindow.terminal import draw, render
@@ -38,7 +39,7 @@ class Answer:
         longest = wanted.max_exposure
         if wanted.junit and not (wanted.fail_on or longest):
             raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
-        self.gates = gating.Gates(wanted.fail_on, None if longest is None else gating.parse_duration(longest))
+        self.gates = gating.Gates(wanted.fail_on, None if longest is None else parse_duration(longest))
 
     def summary(self, analysis: Analysis, info: TraceInfo, to: TextIO | None = None) -> int:
         """Show the summary of a capture on the stream `to`, write it where asked, and return the gates' exit code."""

@@ -10,9 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from sigwindow.analysis import sheets
-from sigwindow.analysis import summary as summaries
-from sigwindow.analysis.sheets import WORST_FIRST, Cell, Column, Sheet
-from sigwindow.analysis.summary import duration
+from sigwindow.analysis.sheets import Cell, Column, Sheet
+from sigwindow.analysis.tables import BAD, WORST_FIRST, worst_of
+from sigwindow.analysis.words import duration
+from sigwindow.analysis.words import sentence as sentence_of
 from sigwindow.probes import signals
 from sigwindow.probes.text import printable
 from sigwindow.terminal.draw import STYLES, Drawn
@@ -32,9 +33,9 @@ _GAP = "   "
 
 def sentence(counts: Mapping[str, int]) -> Text:
     """The verdict on a whole trace in one sentence, in the colour of the worst."""
-    worst = next((verdict for verdict in WORST_FIRST[:3] if counts[verdict]), None)
-    style = STYLES[worst] if worst else "bold green" if counts["born"] else "bold"
-    return Text(summaries.sentence(counts), style)
+    worst = worst_of(counts)
+    style = STYLES[worst] if worst in BAD else "bold green" if counts["born"] else "bold"
+    return Text(sentence_of(counts), style)
 
 
 def progress() -> Progress:
@@ -45,7 +46,7 @@ def progress() -> Progress:
 
 
 def summary(summary: Mapping[str, Any], worst: pd.DataFrame, traces: Iterable[Sheet] = ()) -> RenderableType:
-    """The summary of docs/tables.md; worst: its most exposed threads; traces: a table of them, if there are several."""
+    """The summary of docs/tables.md; worst: its worst threads; traces: a table of them, if there are several."""
     return Group(
         sentence(summary["threads"]),
         *(Text(line, "dim") for line in sheets.circumstances(summary)),
@@ -116,7 +117,7 @@ def live(glance: Glance, width: int, rows: int) -> RenderableType:
 
 def live_line(glance: Glance) -> str:
     """The live view as one line of a log."""
-    bad = "".join(f", {glance.verdicts[verdict]} {verdict}" for verdict in WORST_FIRST[:3] if glance.verdicts[verdict])
+    bad = "".join(f", {glance.verdicts[verdict]} {verdict}" for verdict in BAD if glance.verdicts[verdict])
     return (
         f"[sigwindow] {_clock(glance.elapsed_s)}: {glance.births} births{bad}; {glance.events} events "
         f"({glance.events_per_s:.0f}/s), {glance.lost} lost"
@@ -157,7 +158,7 @@ def _live_processes(processes: Sequence[Process]) -> Drawn:
     for row in processes:
         told = (row.pid, duration(row.exposure_ns), row.critical, row.hit, row.exposed, row.open, row.born)
         rows.append((printable(row.comm), *map(str, told)))
-    numbers = map(Column, ("pid", "exposure", *WORST_FIRST[:3], "open", "born"))
+    numbers = map(Column, ("pid", "exposure", *BAD, "open", "born"))
     return Drawn(Sheet([Column("process".ljust(_TITLE_WIDTH), "name"), *numbers], rows), tells=False)
 
 

@@ -32,7 +32,7 @@ from sigwindow.analysis.engine.records import Array
 from sigwindow.analysis.engine.store import Part, Store
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
-from sigwindow.analysis.totals import VERDICTS
+from sigwindow.analysis.tables import VERDICTS
 from sigwindow.probes.text import ENCODABLE
 from sigwindow.terminal import render
 
