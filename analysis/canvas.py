@@ -12,7 +12,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
-from matplotlib.transforms import Bbox, offset_copy
+from matplotlib.transforms import Bbox, IdentityTransform, offset_copy
 
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo
@@ -126,7 +126,7 @@ def foot(ax: Axes, warnings: Sequence[str], told: Sequence[str], below_pt: float
         text = _Foot(
             "\n".join(map(_wrappable, lines)), (0, 0), xytext=(0, -below_pt),
             xycoords="axes fraction", textcoords="offset points", va="top", fontsize="x-small", color=colour,
-            parse_math=False, wrap=True, clip_on=False,
+            parse_math=False, wrap=True, clip_on=False, transform=IdentityTransform(),
         )  # fmt: skip
         ax.add_artist(text)
         below_pt += 10 * len(lines)

@@ -565,6 +565,19 @@ def test_a_verdict_s_colours_can_be_read_and_told_apart_without_hue() -> None:
     assert exposed > 1.3 * hit > 1.3 * 1.3 * critical
 
 
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_the_footer_has_room_in_a_figure_of_several(kind: str) -> None:
+    made = plots.ecdf(analysis(50)).get_figure(root=True)
+    assert made
+    made.clear()
+    made.set_size_inches(9, 9)
+    for ax in made.subplots(2, 1):
+        plots.KINDS[kind](analysis(50, lost=5), ax)
+    made.draw_without_rendering()
+    for text in (text for ax in made.axes for text in ax.texts if isinstance(text, Annotation) and text.get_text()):
+        assert text.get_window_extent().y0 >= 0
+
+
 @pytest.mark.parametrize("kind", FIGURES)
 def test_the_same_is_drawn_the_same(kind: str) -> None:
     assert save(FIGURES[kind](analysis(200)), "png") == save(FIGURES[kind](analysis(200)), "png")
