@@ -40,7 +40,7 @@ def write_trace(path: Path, threads: int) -> None:
     info = TraceInfo.here("synthetic")
     left: dict[str, np.ndarray] | None = None
     clock_ns, number = 1_000_000_000, 0
-    with tracefile.Writer(path, info) as writer:
+    with path.open("wb") as file, tracefile.Writer(file, info) as writer:
         while number < threads:
             count = min(BATCH_THREADS, threads - number)
             born = clock_ns + np.cumsum(random.exponential(1_000, count)).astype(np.int64)

@@ -42,6 +42,11 @@ class Recording(Protocol):
         """The events."""
 
 
+def sources(path: Path, messages: Path | None = None) -> list[Path]:
+    """The files that `opened` reads."""
+    return [*strace.family(path), *([messages] if messages else [])]
+
+
 @contextmanager
 def opened(path: Path, messages: Path | None = None) -> Iterator[Recording]:
     """A recording in a file: lines of our D and bpftrace scripts, or a log of strace.

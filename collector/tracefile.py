@@ -1,7 +1,7 @@
 """The trace file: an Arrow IPC stream of the event table, with a description of itself in the schema's metadata.
 
-A stream, not a file with a footer: whatever was flushed can be read, even if the tracer was killed. Parquet is read
-and written, too. A file is recognised by its content.
+A stream, not a file with a footer: whatever was flushed can be read, even if the tracer was killed. The same table in
+Parquet is read, too. A file is recognised by its content.
 """
 
 from __future__ import annotations
@@ -10,103 +10,39 @@ import errno
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sigwindow.probes import events
-from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo
+
+from . import remote
 
 FLUSH_S = 0.5  # at least every second is promised
 _FLUSH_ROWS = 1 << 16
 _PARQUET_MAGIC = b"PAR1"
 
 
-def _exists(path: Path) -> UsageError:
-    return UsageError(f"{path} exists: choose another name, or overwrite it with --force")
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise UsageError where `create` would, so that it is told before work and not after it."""
-    if path.exists() and not force:
-        raise _exists(path)
-
-
-def create(path: Path, *, force: bool) -> BinaryIO:
-    """A new file, unbuffered, that belongs to the user who asked for it, also under sudo.
-
-    Never follows a link that somebody else left at `path`: an old file is removed first, and only with `force`.
-    """
-    if force:
-        path.unlink(missing_ok=True)
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError as error:
-        raise UsageError(f"can't write {path}: {error.strerror}") from None
-    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-        os.fchown(fd, int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID", -1)))
-    return os.fdopen(fd, "wb", buffering=0)
-
-
-def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the URL's path in it.
-
-    Raises UsageError where fsspec does not know it, or a package is missing.
-    """
-    try:
-        from fsspec.core import url_to_fs
-
-        files, path = url_to_fs(url)
-    except ImportError as error:  # fsspec itself, or the package for this kind of URL
-        raise UsageError(f"{url} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
-    except ValueError as error:
-        raise UsageError(f"{url}: {error}") from None
-    return files, path
-
-
-@contextmanager
-def _os_errors() -> Iterator[None]:
-    """Make an OSError of whatever a package for URLs raises: each has its own (botocore's, where credentials lack)."""
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(str(error)) from None
-
-
-class _Remote:
-    """A file that a package for URLs opened, with every call under `_os_errors`."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._file, name)
-        return _os_errors()(found) if callable(found) else found
-
-
 class Writer:
     """Writes a trace, batch by batch, in the order of time.
 
-    path: the file; info: what the trace says of itself; force: whether an old file may go.
+    file: where it goes, which stays open; info: what the trace says of itself.
     """
 
-    def __init__(self, path: Path, info: TraceInfo, *, force: bool = False) -> None:
-        self._file = create(path, force=force)
+    def __init__(self, file: BinaryIO, info: TraceInfo) -> None:
+        self._file = file
         schema = events.SCHEMA.with_metadata(info.to_metadata())
         options = pa.ipc.IpcWriteOptions(compression="zstd")
         self._stream = pa.ipc.new_stream(self._file, schema, options=options)
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
+        self._file.flush()
         self._flushed_s = time.monotonic()
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -122,13 +58,14 @@ class Writer:
         if self._waiting:
             self._stream.write_batch(pa.concat_batches(self._waiting))
             self._waiting, self._rows = [], 0
+        self._file.flush()
         self._flushed_s = time.monotonic()
 
     def close(self) -> None:
         """Write what waits and the stream's end."""
         self.flush()
         self._stream.close()
-        self._file.close()
+        self._file.flush()
 
     def __enter__(self) -> Writer:
         return self
@@ -181,11 +118,9 @@ class Reader:
         return self._at
 
     def _opened(self) -> pa.NativeFile:
-        if "://" not in str(self.path):
-            return pa.OSFile(os.fsencode(self.path))
-        files, path = file_system(str(self.path))
-        with _os_errors():
-            return pa.PythonFile(_Remote(files.open(path, "rb")), "r")
+        if remote.is_url(self.path):
+            return pa.PythonFile(remote.opened(str(self.path)), "r")
+        return pa.OSFile(os.fsencode(self.path))
 
     def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
-from sigwindow.collector import procfs, tracefile
+from sigwindow.collector import files, procfs, tracefile
 from sigwindow.collector.command import Command
 from sigwindow.collector.external import ExternalSession
 from sigwindow.collector.session import Session
@@ -203,7 +203,8 @@ def record(request: Request) -> Capture:
         )
         writer = None
         if request.output:
-            writer = stack.enter_context(tracefile.Writer(request.output, info, force=request.force))
+            file = stack.enter_context(files.growing(request.output, force=request.force))
+            writer = stack.enter_context(tracefile.Writer(file, info))
         if request.until_eof:
             threading.Thread(target=_stop_at_eof, args=(session,), daemon=True).start()
         begun = bool(request.argv)

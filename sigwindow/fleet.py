@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import glob
-import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +20,7 @@ from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.totals import Totals, merged
-from sigwindow.collector import tracefile
+from sigwindow.collector import files, remote, tracefile
 from sigwindow.probes.errors import InputError, OrderError, SigwindowError, UsageError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo, common
@@ -39,8 +38,8 @@ def expand(names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        if "://" in name:
-            found += _at(name)
+        if remote.is_url(name):
+            found += _some(name, remote.listed(name, TRACE_SUFFIXES))
         elif Path(name).is_dir():
             found += _some(name, filter(_is_trace, map(str, Path(name).iterdir())))
         elif glob.has_magic(name) and not Path(name).exists():
@@ -50,23 +49,11 @@ def expand(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _at(url: str) -> list[str]:
-    """The trace files that a URL stands for. It is not asked whether it is a folder: HTTP can't tell."""
-    if "*" not in url and not url.endswith("/"):
-        return [url]
-    files, path = tracefile.file_system(url)
-    try:
-        names = files.glob(path) if "*" in url else [n for n in files.ls(path, detail=False) if _is_trace(n)]
-    except Exception as error:  # each package for URLs has its own
-        raise UsageError(f"can't list {url}: {error}") from None
-    return _some(url, map(files.unstrip_protocol, names))
-
-
 def _is_trace(name: str) -> bool:
     return name.endswith(TRACE_SUFFIXES)
 
 
-def _some(name: str, paths: Iterator[str]) -> list[str]:
+def _some(name: str, paths: Iterable[str]) -> list[str]:
     found = sorted(paths)
     if not found:
         raise UsageError(f"no trace file ({' or '.join(TRACE_SUFFIXES)}) in {name}")
@@ -180,16 +167,6 @@ def total(found: Sequence[Measured], question: Question) -> tuple[Totals, TraceI
     return merged([Totals(question), *(one.totals for one in found if one.totals)]), alike
 
 
-@contextmanager
-def text_output(path: Path | None, *, force: bool) -> Iterator[TextIO]:
-    """Standard output, or a new text file in UTF-8."""
-    if path is None:
-        yield sys.stdout
-    else:
-        with io.TextIOWrapper(tracefile.create(path, force=force), encoding="utf-8", newline="") as file:
-            yield file
-
-
 def write_threads(
     names: Sequence[str], form: str, output: Path | None, question: Question, *, force: bool
 ) -> list[Measured]:
@@ -218,7 +195,6 @@ def write_threads(
 @contextmanager
 def _table_output(form: str, output: Path | None, *, force: bool) -> Iterator[Callable[[pa.Table], None]]:
     """Something to write tables of one schema to, which become one file."""
-    file: Any = sys.stdout.buffer if output is None else tracefile.create(output, force=force)
     writer: Any = None
 
     def write(table: pa.Table) -> None:
@@ -231,13 +207,12 @@ def _table_output(form: str, output: Path | None, *, force: bool) -> Iterator[Ca
             table.cast(writer.schema) if form == "parquet" else table
         )
 
-    try:
-        yield write
-    finally:
-        if writer is not None:
-            writer.close()
-        if output is not None:
-            file.close()
+    with files.replacing(output, force=force) if output else nullcontext(sys.stdout.buffer) as file:
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.close()
 
 
 def _without_formulas(table: pa.Table) -> pa.Table:

@@ -22,7 +22,7 @@ from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.summary import summarise
 from sigwindow.analysis.words import sentence
-from sigwindow.collector import tracefile
+from sigwindow.collector import files, tracefile
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo, common
@@ -178,9 +178,10 @@ class Trace:
         """Write the one-page HTML report, with a section a source. Raises UsageError where the file exists."""
         from sigwindow.analysis.report.page import report
 
+        files.check([Path(path)], self.sources, force=force)
         of_each = [(part.sources[0], part.analysis, part.info) for part in self.parts]
         page = report(of_each, partial(risks.risk, rates=None))
-        with fleet.text_output(Path(path), force=force) as file:
+        with files.text(Path(path), force=force) as file:
             file.write(page)
 
     @property

@@ -61,7 +61,7 @@ def write(path: Path, seed: int, births: int = 101, lost: int = 0) -> Path:
         rows.append(Row(born_ns + 500_000, "lost", mask=born_ns + 499_999, flags=lost))
     rows.append(Row(born_ns + 10**9, "mark", comm="end"))
     info = TraceInfo(backend="synthetic", os="linux")
-    with tracefile.Writer(path, info) as writer:
+    with path.open("wb") as file, tracefile.Writer(file, info) as writer:
         writer.write(batch(rows))
     return path
 

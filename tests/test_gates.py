@@ -49,7 +49,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, rows: Sequence[Row]) -> Path:
         path = tmp_path / f"{name}.arrows"
         info = TraceInfo(backend="synthetic", os="linux")
-        with tracefile.Writer(path, info) as writer:
+        with path.open("wb") as file, tracefile.Writer(file, info) as writer:
             writer.write(batch(sorted(rows, key=lambda row: row.time_ns)))
         return path
 

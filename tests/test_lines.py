@@ -148,7 +148,7 @@ def test_both_words_of_freebsd_s_sets_are_read_from_a_trace(tmp_path: Path) -> N
     born = line(1000, "born", handled_hi=1 << 2, flags=events.CLONE_THREAD)
     recorded = HEADER + born + line(1040, "altstack", altstack=1) + END
     reader = lines.Reader(io.BytesIO(recorded))
-    with tracefile.Writer(trace, reader.info) as writer:
+    with trace.open("wb") as out, tracefile.Writer(out, reader.info) as writer:
         for batch in reader.batches():
             writer.write(batch)
     found, _ = fleet.analyse(trace)

@@ -39,7 +39,7 @@ def test_a_signal_of_one_system_is_right_for_its_traces_only() -> None:
 def test_traces_of_several_systems_are_asked_together(tmp_path: Path, sigwindow: Run) -> None:
     for system in ("linux", "freebsd"):
         info = replace(TraceInfo.here(backend="test"), os=system)
-        with tracefile.Writer(tmp_path / f"{system}.arrows", info) as writer:
+        with (tmp_path / f"{system}.arrows").open("wb") as file, tracefile.Writer(file, info) as writer:
             writer.write(batch({"time_ns": 1, "kind": "exit"}))
     done = sigwindow("analyze", tmp_path, "--signals", "SIGINFO")
     assert done.code == 4

@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from needs import needs_root
 
 from sigwindow.collector.tracefile import Reader, Writer
 from sigwindow.fleet import read
 from sigwindow.probes import events
-from sigwindow.probes.errors import InputError, UsageError
+from sigwindow.probes.errors import InputError
 from sigwindow.probes.traceinfo import TraceInfo
 
 
@@ -31,7 +30,7 @@ def batch(times: list[int]) -> pa.RecordBatch:
 
 def write(path: Path, batches: list[pa.RecordBatch]) -> Path:
     """A trace whose batches lie in the file as given."""
-    with Writer(path, TraceInfo.here("test")) as writer:
+    with path.open("wb") as file, Writer(file, TraceInfo.here("test")) as writer:
         for part in batches:
             writer.write(part)
             writer.flush()
@@ -119,29 +118,3 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match="can't read"):
             Reader(path)
-
-
-def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
-    path = write(tmp_path / "t.arrows", [batch([1])])
-    with pytest.raises(UsageError, match="--force"):
-        Writer(path, TraceInfo())
-    assert times(path) == [1]
-    Writer(path, TraceInfo(), force=True).close()
-    assert times(path) == []
-
-
-def test_force_does_not_follow_a_link(tmp_path: Path) -> None:
-    precious, link = tmp_path / "precious", tmp_path / "t.arrows"
-    precious.write_text("keep")
-    link.symlink_to(precious)
-    Writer(link, TraceInfo(), force=True).close()
-    assert precious.read_text() == "keep"
-    assert not link.is_symlink()
-
-
-def test_under_sudo_the_file_belongs_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    needs_root()
-    monkeypatch.setenv("SUDO_UID", "65534")
-    monkeypatch.setenv("SUDO_GID", "65533")
-    status = write(tmp_path / "t.arrows", [batch([1])]).stat()
-    assert (status.st_uid, status.st_gid) == (65534, 65533)

@@ -82,8 +82,8 @@ def analyze(
         raise click.UsageError("--format parquet needs -o FILE")
     if dask is not None and (form in ("csv", "parquet") or by or rates):
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
-    answer = answers.Answer(answering)
     names = fleet.expand(traces)
+    answer = answers.Answer(answering, output, names)
     tables: list[Drawn] = []
     if form in ("csv", "parquet"):
         found = fleet.write_threads(names, form, output, question, force=answering.force)
@@ -104,9 +104,9 @@ def analyze(
     if files or len(names) > 1:
         answer.json(told)
         if form == "json":
-            answers.write(output or Path("-"), summaries.to_json(told), force=answering.force)
+            answers.write(output, summaries.to_json(told), force=answering.force)
     if form == "table" and files:
-        with fleet.text_output(output, force=answering.force) as file:
+        with answers.opened(output, force=answering.force) as file:
             _show(summary, everything, files if len(names) > 1 else [], tables, file)
     outcomes = [outcome for one in found if one.totals for outcome in answer.gates.judge(one.name, one.totals)]
     return answer.code(outcomes, unreadable) or (4 if unreadable else 0)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sigwindow import fleet
 from sigwindow import gates as gating
 from sigwindow.analysis import summary as summaries
 from sigwindow.analysis.words import parse_duration
-from sigwindow.collector import tracefile
+from sigwindow.collector import files
 from sigwindow.probes.text import printable
 from sigwindow.terminal import draw, render
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 class Answer:
     """What was asked for with `--json` and the options of gates; made before the work, to tell what is wrong with it.
 
-    Raises UsageError for gates that make no sense, and for files that exist.
+    output: the file that the command writes besides. inputs: those that it reads. Raises UsageError for gates that make
+    no sense, and for files that can't be written, or must not be.
     """
 
-    def __init__(self, wanted: AnswerOptions) -> None:
+    def __init__(self, wanted: AnswerOptions, output: Path | None = None, inputs: Iterable[str | Path] = ()) -> None:
         self._wanted = wanted
-        for file in (wanted.json_file, wanted.junit):
-            if file and not is_standard_output(file):
-                tracefile.refuse_existing(file, force=wanted.force)
+        written = [path for path in (output, wanted.json_file, wanted.junit) if path and not is_standard_output(path)]
+        files.check(written, inputs, force=wanted.force)
         longest = wanted.max_exposure
         if wanted.junit and not (wanted.fail_on or longest):
             raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
@@ -72,7 +72,14 @@ def is_standard_output(path: Path) -> bool:
     return str(path) == "-"
 
 
-def write(path: Path, text: str, *, force: bool) -> None:
-    """Write a text to a file, or to standard output for `-`."""
-    with fleet.text_output(None if is_standard_output(path) else path, force=force) as file:
+def opened(path: Path | None, *, force: bool) -> AbstractContextManager[TextIO]:
+    """A text file to write; standard output without a path, and for `-`."""
+    if path is None or is_standard_output(path):
+        return nullcontext(sys.stdout)
+    return files.text(path, force=force)
+
+
+def write(path: Path | None, text: str, *, force: bool) -> None:
+    """Write a text to a file, or to standard output."""
+    with opened(path, force=force) as file:
         file.write(text)

@@ -44,7 +44,7 @@ def attach(
 
     if (bool(pids) + (comm is not None) + everything) != 1:
         raise click.UsageError("give one of: PIDs, --comm NAME, --all")
-    answer = Answer(answering)
+    answer = Answer(answering, capturing.output)
     request = capturing.request(question, follow=follow, force=answering.force)
     captured = capture.record(replace(request, pids=pids, comm=comm, everything=everything, until_eof=until_eof))
     return answer.summary(captured.analysis, captured.info)

@@ -26,7 +26,7 @@ def compare(base: str, new: str, question: Question, answering: ComparisonOption
 
     from .answer import Answer
 
-    answer = Answer(answering)
+    answer = Answer(answering, inputs=(base, new))
     before, after = (fleet.analyse(name, question)[0] for name in (base, new))
     comparison = comparing.compare(before, after)
     draw.console().print(render.comparison(comparison))

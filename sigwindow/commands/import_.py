@@ -29,17 +29,20 @@ def import_(file: Path, output: Path, messages: Path | None, question: Question,
     have in common.
     """
     from sigwindow.analysis.engine.windows import Windows
-    from sigwindow.collector import importing, tracefile
+    from sigwindow.collector import files, importing, tracefile
     from sigwindow.probes.text import printable
     from sigwindow.terminal import render
 
     from .answer import Answer
 
-    answer = Answer(answering)
+    answer = Answer(answering, output, importing.sources(file, messages))
     with importing.opened(file, messages) as recording, render.progress() as bar:
         windows = Windows(question, recording.info.os)
         task = bar.add_task("import", total=recording.size_bytes)
-        with tracefile.Writer(output, recording.info, force=answering.force) as writer:
+        with (
+            files.replacing(output, force=answering.force) as trace,
+            tracefile.Writer(trace, recording.info) as writer,
+        ):
             for batch in recording.batches():
                 writer.write(batch)
                 windows.feed(batch)

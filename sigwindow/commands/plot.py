@@ -24,7 +24,7 @@ def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: 
     """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW."""
     from sigwindow import fleet
     from sigwindow.analysis import plots
-    from sigwindow.collector import tracefile
+    from sigwindow.collector import files
 
     wanted = 2 if kind == "compare" else 1
     if len(traces) != wanted:
@@ -32,6 +32,7 @@ def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: 
     form = output.suffix.lower().removeprefix(".")
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
+    files.check([output], traces, force=force)
     found, infos = zip(*(fleet.analyse(trace, question) for trace in traces), strict=True)
     if kind == "compare":
         axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem), infos=infos)
@@ -39,5 +40,5 @@ def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: 
         axes = plots.KINDS[kind](found[0], info=infos[0])
     figure = axes.get_figure(root=True)
     assert figure is not None
-    with tracefile.create(output, force=force) as file:
+    with files.replacing(output, force=force) as file:
         figure.savefig(file, format=form, bbox_inches="tight", dpi=150)

@@ -25,9 +25,12 @@ def report(traces: Sequence[str], output: Path, rates: Sequence[str], force: boo
     from sigwindow import fleet
     from sigwindow.analysis import risk
     from sigwindow.analysis.report import page as reports
+    from sigwindow.collector import files
 
     from . import answer
 
-    found = [(name, *fleet.analyse(name, question)) for name in fleet.expand(traces)]
+    names = fleet.expand(traces)
+    files.check([output], names, force=force)
+    found = [(name, *fleet.analyse(name, question)) for name in names]
     page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
     answer.write(output, page, force=force)

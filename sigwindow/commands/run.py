@@ -38,7 +38,7 @@ def run(
 
     from .answer import Answer
 
-    answer = Answer(answering)
+    answer = Answer(answering, capturing.output)
     request = capturing.request(question, follow=follow, force=answering.force)
     captured = capture.record(replace(request, argv=command))
     if captured.status is not None:
