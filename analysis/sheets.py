@@ -240,6 +240,8 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
     """The table of `statistics.by`; the rows with most exposure first."""
     import pandas as pd
 
+    from .statistics import name_groups  # as pandas: heavy, and no other sheet needs it
+
     left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
     kept = [column for column in found.columns if not column.endswith(left_out)]
     found = found.sort_values("exposure_total_ns", ascending=False, kind="stable")
@@ -258,7 +260,10 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
         for row in shown.astype(object).where(shown.notna(), None).itertuples(index=False)
     ]
     rest = found.iloc[_GROUPS:]
-    return Sheet(columns, rows, printable(title), _more(_amount(rest.to_dict("records")), len(rest)))
+    what = _amount(rest.to_dict("records"))
+    if "comm" in rest:  # names that differ in their numbers only are told as one
+        what += f" ({first_few(list(map(printable, name_groups(rest['comm']).unique())))})"
+    return Sheet(columns, rows, printable(title), _more(what, len(rest)))
 
 
 def _cell(column: str, value: Any) -> str:

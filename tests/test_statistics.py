@@ -268,6 +268,15 @@ def test_groups_without_any_exposure_have_a_dash() -> None:
     assert [row[place] for row in found.rows] == ["-", "-"]
 
 
+def test_groups_beyond_forty_are_told_in_a_line() -> None:
+    names = [*(f"Thread-{n}" for n in range(3187)), "main", *(f"GC#{n}" for n in range(9))]
+    verdicts = ["masked"] * 3000 + ["exposed"] * 197
+    of = threads([1] * len(names), comm=names, verdict=verdicts, exposure_ns=np.arange(len(names)))
+    found = groups(statistics.by(of, "name"), "by name")
+    assert len(found.rows) == 40
+    assert found.rest == "3,157 more: 157 exposed, 3,000 masked (Thread-*)"
+
+
 def test_the_frames_of_a_stack() -> None:
     assert frames("", 9) == ""
     assert frames("main;create;clone3", 20) == "main; create; clone3"
