@@ -237,14 +237,14 @@ def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: M
 
 
 def groups(found: pd.DataFrame, title: str) -> Sheet:
-    """The table of `statistics.by`; the rows with most exposure first."""
+    """The table of `statistics.by`, the worst rows first, as processes are ranked."""
     import pandas as pd
 
     from .statistics import name_groups  # as pandas: heavy, and no other sheet needs it
 
     left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
     kept = [column for column in found.columns if not column.endswith(left_out)]
-    found = found.sort_values("exposure_total_ns", ascending=False, kind="stable")
+    found = found.sort_values([*BAD[:-1], "exposure_total_ns"], ascending=False, kind="stable")
     exposed = found[list(BAD)].sum(axis=1)
     found = found.assign(exposed_share=list(map(share, exposed, found["births"])))
     shown = found[sorted(kept, key="creator_stack".__eq__)].head(_GROUPS)  # the stack last, where it may be long

@@ -107,7 +107,7 @@ def test_a_frame_of_24_lines() -> None:
         "births 1234 (203/s)   open windows 2   events 5000 (812/s)",
         "critical 4   hit 30   exposed 200   masked 1000   unhandled 0",
         "",
-        "most exposed     tid  exposure  verdict             signals",
+        "worst threads    tid  exposure  verdict             signals",
         "bad             4321   20.5 ms  critical            TERM, PROF",
         "worker-0        4000    250 µs  exposed             TERM, PROF",
         "worker-1        4001    245 µs  exposed             TERM, PROF",
@@ -135,7 +135,7 @@ def test_a_frame_of_60_lines_ranks_processes() -> None:
 def test_few_rows_go_to_the_most_exposed() -> None:
     lines = shown(frame(glance(), 80, 8))
     firsts = [line.split()[0] for line in lines if line]
-    assert firsts == ["sigwindow", "births", "critical", "most", "bad", "worker-0", "worker-1"]
+    assert firsts == ["sigwindow", "births", "critical", "worst", "bad", "worker-0", "worker-1"]
 
 
 @pytest.mark.parametrize(

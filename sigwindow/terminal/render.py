@@ -107,7 +107,7 @@ def live(glance: Glance, width: int, rows: int) -> RenderableType:
     if len(glance.processes) > 1:
         tables.append((lambda count: _live_processes(glance.processes[:count]), len(glance.processes)))
     if glance.longest:
-        tables.append((lambda count: _live_threads("most exposed", glance.longest[:count]), len(glance.longest)))
+        tables.append((lambda count: _live_threads("worst threads", glance.longest[:count]), len(glance.longest)))
         tables.append((lambda count: _live_threads("latest exposed", glance.latest[:count]), len(glance.latest)))
     for (table, _), count in zip(tables, _shares(rows - len(shown), [needs for _, needs in tables]), strict=True):
         if count:
