@@ -22,6 +22,12 @@ def inlined(function: _F) -> _F:
     return compiled
 
 
+def body(function: _F) -> _F:
+    """Compile a function that a kept one consists of: with that one, not by itself first."""
+    compiled: _F = numba.njit(inline="always", **_OPTIONS)(function)
+    return compiled
+
+
 def kept(function: _F) -> _F:
     """Compile a function that Python calls, and keep what was compiled beside its file, or in the user's cache.
 

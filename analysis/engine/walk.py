@@ -15,7 +15,7 @@ from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 
 from . import compiled, measure, pools, readiness, records, stretches
-from .compiled import inlined, kept
+from .compiled import body, inlined, kept
 from .measure import end_life, lose_life
 from .pools import entry_of, new_record, put, remove
 from .readiness import keep_step
@@ -187,7 +187,7 @@ def _can_go_on(state: State, rows: int) -> bool:
     )
 
 
-@inlined
+@body
 def _advance(
     state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any, step_rows: int
 ) -> int:
@@ -298,7 +298,7 @@ def _advance(
     return len(times)
 
 
-@inlined
+@body
 def _end_all(state: State, start: int, end_ns: int, considered: Any) -> int:
     """End every measured thread from place `start` on, as the trace's end does. Returns how far it got."""
     for place in range(start, state.used[N_THREADS]):
