@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from sigwindow.analysis.engine.glance import LiveWindows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.collector import files, procfs, tracefile
@@ -27,7 +28,6 @@ from sigwindow.probes.bcc import loader as bcc
 from sigwindow.probes.errors import CannotTraceError, UsageError
 from sigwindow.probes.traceinfo import TraceInfo
 from sigwindow.terminal import view as live
-from sigwindow.terminal.view import LiveWindows
 
 BEGUN = "[sigwindow] tracing"  # told on standard error by an attach, once nothing is missed any more
 

@@ -23,11 +23,12 @@ import pyarrow as pa
 import pytest
 from rich.cells import cell_len
 
+from sigwindow.analysis.engine.glance import Glance, LiveWindows, Process, Thread
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.probes import events
 from sigwindow.probes.signals import number, word_of
-from sigwindow.terminal.view import Glance, Lines, LiveWindows, Process, Terminal, Thread, frame, view
+from sigwindow.terminal.view import Lines, Terminal, frame, view
 
 HANDLED = word_of([number("PROF"), number("TERM")])
 

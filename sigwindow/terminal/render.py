@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sigwindow.analysis.compare import Comparison
+    from sigwindow.analysis.engine.glance import Glance, Process
+    from sigwindow.analysis.engine.glance import Thread as LiveThread
     from sigwindow.collector.procfs import Thread
     from sigwindow.probes.preflight import Check
-    from sigwindow.terminal.view import Glance, Process
-    from sigwindow.terminal.view import Thread as LiveThread
 
 _TITLE_WIDTH = len("latest exposed")  # the live tables' names are at least as wide: their columns are in line
 _GAP = "   "
