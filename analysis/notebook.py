@@ -14,6 +14,9 @@ _LOOKS = {  # of a cell, by its tone; to be read on white and on black
     "exposed": "font-weight:bold",
     "unhandled": "opacity:.6",
     "dim": "opacity:.6",
+    "error": "color:#d55e00;font-weight:bold",
+    "warning": "font-weight:bold",
+    "note": "opacity:.6",
 }
 _NOTHING = Markup("")
 

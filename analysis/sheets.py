@@ -23,13 +23,14 @@ from .words import counted, duration, first_few, frames, share
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .findings.finding import Finding
+
 _SHOWN = WORST_FIRST[:-1]  # what is left of the born is unhandled
 _STACK_WIDTH = 160
 _GROUPS = 40  # rows of a table by something
 _RANK_OF_SIGNALS = ("critical", "hits", "exposure_ns", "threads")
 _SIGNALS = 12
 _PROCESSES = 10
-WITH_A_BUFFER = ("bcc",)  # back ends whose buffer --buffer sizes
 
 
 class Column(NamedTuple):
@@ -88,7 +89,7 @@ def circumstances(summary: Mapping[str, Any]) -> list[str]:
 
 
 def reservations(summary: Mapping[str, Any]) -> list[str]:
-    """What keeps the answer from being whole, and what can be done about it; empty if nothing does."""
+    """What keeps the answer from being whole, but for losses, which are a finding; empty if nothing does."""
     trace, threads = summary["trace"], summary["threads"]
     told = []
     if threads["unready"]:
@@ -96,10 +97,7 @@ def reservations(summary: Mapping[str, Any]) -> list[str]:
             f"{counted(threads['unready'], 'thread')} ended, or the trace did, before they were ready: "
             "their windows are cut."
         )
-    if trace["lost_events"]:
-        lost = f"{trace['lost_events']} events were lost; {threads['uncertain']} threads are uncertain."
-        told.append(lost + " A larger --buffer loses less." * (trace["backend"] in WITH_A_BUFFER))
-    elif not trace["complete"]:
+    if not trace["complete"] and not trace["lost_events"]:
         told.append("The trace has no end mark: its tracer was killed, or the file is cut.")
     return told
 
@@ -116,6 +114,12 @@ def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> list[Sheet]:
     if len(worst):
         found.append(_worst(worst.to_dict("records"), summary["threads"]))
     return found
+
+
+def findings(found: Sequence[Finding]) -> list[Sheet]:
+    """What is wrong and what to do, in short; none where nothing is wrong."""
+    rows = [(Cell(one.severity, one.severity), f"{one.title}.\n{one.message}") for one in found]
+    return [Sheet([Column("finding", "word"), Column("what to do", "text")], rows)] if rows else []
 
 
 def _verdicts(counts: Mapping[str, int]) -> Sheet:

@@ -13,6 +13,8 @@ from .question import Question
 from .tables import BY_SIGNAL, names, worst_first
 
 WORST = 5  # threads that are kept, of the worst
+OPENED = ("at birth", "later", "internal")  # what an exposed thread was open to, and since when
+EXPOSED = ("policy", "verdict", "ready", "opened", "signals", "threads")
 
 
 @dataclass
@@ -21,8 +23,10 @@ class Totals:
 
     question: as asked. verdicts: births by verdict. setup: of ready threads. exposure: of those of them that were
     exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process: one row a process with born threads (pid,
-    comm, policy, the verdicts, exposure_ns); of one trace only, since pids mean nothing beyond it. worst: the rows of
-    the thread table of the worst threads.
+    comm, policy, the verdicts, exposure_ns); of one trace only, since pids mean nothing beyond it. exposed: one row a
+    circumstance under which threads were exposed (EXPOSED; opened: `at birth` to a signal that a program can block,
+    `later`, or `internal` where only the C library's own were open; signals: the names of those considered, by
+    spaces). worst: the rows of the thread table of the worst threads.
     """
 
     question: Question
@@ -37,6 +41,7 @@ class Totals:
     exposure: Durations = field(default_factory=Durations)
     by_signal: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=names(BY_SIGNAL)))
     by_process: pd.DataFrame = field(default_factory=pd.DataFrame)
+    exposed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXPOSED)))
     worst: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
@@ -71,9 +76,10 @@ def merged(parts: Sequence[Totals]) -> Totals:
         total.uncertain += part.uncertain
         total.setup.merge(part.setup)
         total.exposure.merge(part.exposure)
-    tables = [part.by_signal for part in parts if len(part.by_signal)]
-    if tables:
-        total.by_signal = pd.concat(tables).groupby(names(BY_SIGNAL)[:3], as_index=False).sum()
+    for table, keys in (("by_signal", names(BY_SIGNAL)[:3]), ("exposed", EXPOSED[:-1])):
+        tables = [getattr(part, table) for part in parts if len(getattr(part, table))]
+        if tables:
+            setattr(total, table, pd.concat(tables).groupby(list(keys), as_index=False).sum())
     worst = [part.worst for part in parts if len(part.worst)]
     if worst:
         total.worst = worst_first(pd.concat(worst)).head(WORST)

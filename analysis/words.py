@@ -11,6 +11,7 @@ from sigwindow.probes.errors import UsageError
 
 from .tables import BAD
 
+WITH_A_BUFFER = ("bcc",)  # back ends whose buffer --buffer sizes
 _UNITS_NS = {"d": 86_400e9, "h": 3_600e9, "min": 60e9, "s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}  # the longest first
 _SPELLINGS = {"us": "µs", "μs": "µs", "m": "min"}  # of units as people type them; the second has a Greek mu
 _LEAST, _MOST = 0.0005, 0.9995  # what is rounded to 0.0% and to 100.0%

@@ -17,6 +17,7 @@ from sigwindow import fleet
 from sigwindow.analysis import risk as risks
 from sigwindow.analysis import sheets, statistics
 from sigwindow.analysis.compare import Comparison, compare
+from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.notebook import html
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis, combined
@@ -124,7 +125,12 @@ class Trace:
     @property
     def summary(self) -> dict[str, Any]:
         """The summary, as `analyze --format json` writes it."""
-        return summarise(self.analysis.totals, common([part.info for part in self.parts]))
+        return summarise(self.analysis.totals, self._common)
+
+    @property
+    def _common(self) -> TraceInfo:
+        """What all of it says of itself alike."""
+        return common([part.info for part in self.parts])
 
     @property
     def quantiles(self) -> pd.DataFrame:
@@ -212,7 +218,11 @@ class Trace:
         return html(
             sentence(summary["threads"]),
             [self._what(), *sheets.circumstances(summary), *sheets.reservations(summary)],
-            [*several, *sheets.summary(summary, self.analysis.totals.worst)],
+            [
+                *several,
+                *sheets.summary(summary, self.analysis.totals.worst),
+                *sheets.findings(check(self.analysis.totals, self._common)),
+            ],
             self._picture() if summary["threads"]["born"] else Markup(""),
         )
 

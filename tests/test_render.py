@@ -14,6 +14,7 @@ from rich.console import Console
 from sigwindow import fleet
 from sigwindow.analysis import sheets, statistics
 from sigwindow.analysis.compare import compare
+from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.risk import risk
 from sigwindow.analysis.sheets import Cell, Column, Sheet
@@ -110,6 +111,7 @@ def test_every_heading_is_explained() -> None:
     summary["by_process"] *= 2
     shown = [
         *sheets.summary(summary, analysis.totals.worst),
+        *sheets.findings(check(analysis.totals, info)),
         sheets.batch(["a"], [summary], summary),
         *(sheets.groups(statistics.by(analysis.threads, key, 0), key) for key in statistics.KEYS),
         sheets.risks(risk(analysis)),

@@ -14,7 +14,7 @@ from sigwindow.analysis.durations import counted
 from sigwindow.analysis.question import POLICIES, Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.tables import BY_SIGNAL, HITS, TRAFFIC, VERDICTS, names
-from sigwindow.analysis.totals import WORST, Totals
+from sigwindow.analysis.totals import EXPOSED, WORST, Totals
 from sigwindow.probes import signals as sig
 
 from .judged import Judged, policy_of
@@ -161,6 +161,8 @@ class Answer:
         exposed_to = np.zeros(65, np.int64)
         handled = np.bitwise_or.reduce(_bit(self._hits["signal"]))
         worst = []  # of every part, as parts
+        exposed: Counter[tuple[str, str, bool, str, int]] = Counter()
+        internal = np.uint64(sig.word_of(windows._numbering.internal))
         for part in self._parts():
             process = part.lives["process"]
             place = process * len(VERDICTS) + part.verdict
@@ -180,10 +182,16 @@ class Answer:
                 {divmod(name, 1 << 32): n for name, n in zip(names.tolist(), threads.tolist(), strict=True)}
             )
             worst.append(part.part.take(part.worst(WORST)))
+            exposed.update(part.exposed_under(internal))
         counts = verdicts.sum(axis=0).tolist()
         total.verdicts.update(dict(zip(VERDICTS, counts, strict=True)))
         total.by_signal = self._by_signal(int(handled), exposed_to)
         total.by_process = self._by_process(verdicts, exposure_ns, nameless)
+        rows = [
+            (*circumstances, " ".join(sig.name(signal, windows._numbering) for signal in sig.members(signals)), threads)
+            for (*circumstances, signals), threads in sorted(exposed.items())
+        ]
+        total.exposed = pd.DataFrame(rows, columns=list(EXPOSED))
         among = self._judged(joined(worst))
         total.worst = self._table(self._judged(among.part.take(among.worst(WORST))))
         return total

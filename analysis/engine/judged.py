@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
+from sigwindow.analysis.durations import counted
 from sigwindow.analysis.question import POLICIES
 from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.totals import OPENED
 
 from .records import CRITICAL, DEFERRED, EXPOSED, EXPOSURE_NS, HANDLED, HITS, READY_NS, Array
 from .store import Part
@@ -23,7 +27,7 @@ class Judged:
     """
 
     def __init__(self, part: Part, policy: Array, considered: np.uint64, losses: tuple[Array, Array]) -> None:
-        self.part, self.lives, self.policy = part, part.lives, policy
+        self.part, self.lives, self.policy, self._considered = part, part.lives, policy, considered
         lives = part.lives
         kept = (part.policies[:, None] == policy).argmax(axis=0)  # where its policy is among the kept ones
         uniform = len(kept) > 0 and bool((kept == kept[0]).all())
@@ -76,3 +80,23 @@ class Judged:
         birth = (lives["tid"], lives["pid"], lives["born_ns"])
         order = np.lexsort((*birth, -self.exposure_ns[bad], -self.hits[bad], -self.critical[bad]))
         return bad[order[:count]]
+
+    def exposed_under(self, internal: np.uint64) -> Counter[tuple[str, str, bool, str, int]]:
+        """How many exposed lives there are by their circumstances: the columns of EXPOSED, the signals still a set.
+
+        internal: the C library's own signals, which a program can't block.
+        """
+        bad = np.flatnonzero(self.verdict >= VERDICTS.index("exposed"))
+        open_to = self.exposed[bad] & self._considered
+        others = open_to & ~internal
+        at_birth = others & ~self.lives["birth_mask"][bad] != 0
+        opened = np.select([at_birth, (open_to == 0) | (others != 0)], [0, 1], 2)
+        ready = self.ready[bad].astype(np.int8)
+        shape = (len(POLICIES), len(VERDICTS), 2, len(OPENED))
+        code = np.ravel_multi_index((self.policy[bad], self.verdict[bad], ready, opened), shape)
+        found: Counter[tuple[str, str, bool, str, int]] = Counter()
+        for of in np.unique(code):
+            policy, verdict, is_ready, since = np.unravel_index(of, shape)
+            for signals, threads in zip(*(a.tolist() for a in counted(open_to[code == of])), strict=True):
+                found[POLICIES[policy], VERDICTS[verdict], bool(is_ready), OPENED[since], signals] = threads
+        return found

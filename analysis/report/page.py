@@ -23,6 +23,8 @@ from markupsafe import Markup
 
 from sigwindow.analysis import plots
 from sigwindow.analysis.colours import VERDICT_COLOURS
+from sigwindow.analysis.findings.check import check
+from sigwindow.analysis.findings.finding import Finding
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import summarise
 from sigwindow.analysis.tables import BAD, WORST_FIRST, badness, worst_first, worst_of
@@ -48,7 +50,6 @@ _MEANINGS = {
     "masked": "a signal had a handler, and none could reach the thread before it was ready",
     "unhandled": "no considered signal had a handler",
 }
-_INTERNAL = np.uint64(signals.word_of((32, 33)))  # the C library's own, on Linux and on FreeBSD
 
 _TABLE_ROWS = 100  # of the long tables, on the whole page
 _FEWEST_ROWS = 10  # of each, however many traces there are
@@ -58,19 +59,6 @@ _NARROW_IN = 4.0  # the width of a phone
 _NARROW_HEIGHT_IN = (3.4, 4.8)
 _NARROW_NAME = 16  # characters
 _TEXT_CHARACTERS = 300  # of one name or command
-
-_PROTOCOL = (
-    "/* creator */",
-    "sigfillset(&all);",
-    "pthread_sigmask(SIG_SETMASK, &all, &old);",
-    "pthread_create(...); /* clone, thr_new */",
-    "pthread_sigmask(SIG_SETMASK, &old, NULL);",
-    "",
-    "/* new thread */",
-    "sigaltstack(&stack, NULL); /* SA_ONSTACK */",
-    "/* ... the rest of its setup */",
-    "pthread_sigmask(SIG_SETMASK, &wanted, NULL);",
-)
 
 
 class Advice(NamedTuple):
@@ -139,46 +127,16 @@ def report(
     )
 
 
-def advice(analysis: Analysis) -> list[Advice]:
-    """What to do about what was found, the most urgent first.
-
-    Every exposed thread is counted under one cause: the C library's own signals alone; open at birth; never
-    ready where others install a stack; unblocked before its stack was there; let through by the C library.
-    """
-    threads = analysis.threads
-    if not len(threads):
+def _advice(findings: Sequence[Finding], counts: Mapping[str, int]) -> list[Advice]:
+    """What to do about what was found, the worst first; code that was shown is not shown again."""
+    if not counts["born"]:
         return [_NO_THREADS]
-    exposed = threads[threads["verdict"].isin(BAD)]
-    open_to = exposed["exposed_signals"].to_numpy(np.uint64)
-    at_birth = open_to & ~exposed["birth_mask"].to_numpy(np.uint64) & ~_INTERNAL != 0
-    wants_stack = (exposed["policy"] == "altstack").to_numpy(bool)
-    unready = ~exposed["ready"].to_numpy(bool)
-    only_internal = (open_to != 0) & (open_to & ~_INTERNAL == 0)
-    causes = (only_internal, at_birth, wants_stack & unready, wants_stack)
-    cause = np.select(causes, range(len(causes)), len(causes))
-
-    critical = analysis.hits["signal"][analysis.hits["critical"].astype(bool)]
-    told = []
-    if len(critical):
-        told.append(
-            _critical(
-                counted(len(critical), "handler"),
-                signals.listed(signals.word_of(critical.unique().tolist()), analysis.numbering),
-            )
-        )
-    for number, of_cause in enumerate((_internal, _open_at_birth, _helpers, _late_stack, _let_through)):
-        these = open_to[cause == number]
-        if len(these):
-            one = of_cause(
-                counted(len(these), "thread"), signals.listed(int(np.bitwise_or.reduce(these)), analysis.numbering)
-            )
-            shown = one.code and any(other.code == one.code for other in told)
-            told.append(one._replace(text=f"{one.text} The order above shows how.", code=()) if shown else one)
-    if analysis.lost_events:
-        told.append(_lossy(analysis))
-    if not len(exposed):
-        told.append(_CLEAN)
-    return told
+    told: list[Advice] = []
+    for finding in findings:
+        shown = finding.code and any(other.code == finding.code for other in told)
+        text = f"{finding.message} {finding.advice}" + " The order above shows how." * bool(shown)
+        told.append(Advice(finding.title, text, () if shown else finding.code))
+    return told if any(counts[verdict] for verdict in BAD) else [*told, _CLEAN]
 
 
 _NO_THREADS = Advice(
@@ -192,73 +150,6 @@ _CLEAN = Advice(
 )
 
 
-def _critical(handlers: str, names: str) -> Advice:
-    return Advice(
-        "Keep handlers off threads that lack their alternate stack",
-        f"{handlers} of {names} asked for the alternate stack (SA_ONSTACK) on a thread that had none, and ran on the "
-        "stack that was there. Where that one is small or not yet the thread's own, the process dies. Keep these "
-        "signals blocked until the thread has called sigaltstack.",
-    )
-
-
-def _internal(threads: str, names: str) -> Advice:
-    return Advice(
-        "Judge whether the C library's own signals matter to you",
-        f"{threads} could be reached by {names} alone, which are the C library's own and can't be blocked through it. "
-        "Plain C threads bear them. A runtime whose threads need an alternate stack must have it installed before its "
-        "process calls setuid and its like, or cancels threads.",
-    )
-
-
-def _open_at_birth(threads: str, names: str) -> Advice:
-    return Advice(
-        "Block all signals around the creation of a thread",
-        f"At birth {threads} had {names} unblocked. Block everything before the call that creates the thread, and put "
-        "the mask back after it: the thread inherits the full mask, sets itself up, and unblocks last.",
-        _PROTOCOL,
-    )
-
-
-def _helpers(threads: str, names: str) -> Advice:
-    return Advice(
-        "Block signals on helper threads",
-        f"{threads} never installed an alternate stack, as others of the process do, with {names} unblocked. Such "
-        "threads are often a library's helpers: create them with all signals blocked, and leave them so.",
-        _PROTOCOL,
-    )
-
-
-def _late_stack(threads: str, names: str) -> Advice:
-    return Advice(
-        "Install the alternate stack before unblocking",
-        f"{threads} had {names} unblocked first and called sigaltstack after. Turn that around. Where it is "
-        "pthread_create that unblocks, by giving back the creator's mask, block the signals in the creator.",
-        _PROTOCOL,
-    )
-
-
-def _let_through(threads: str, names: str) -> Advice:
-    return Advice(
-        "Block in the creator, not in the new thread",
-        f"{threads} began with everything blocked, then had {names} unblocked before the state they live with was "
-        "reached: pthread_create gives a thread its creator's mask. Block the signals before pthread_create, and let "
-        "the thread unblock what it wants when it is ready.",
-        _PROTOCOL,
-    )
-
-
-def _lossy(analysis: Analysis) -> Advice:
-    lost, uncertain = counted(analysis.lost_events, "record"), int(analysis.threads["uncertain"].sum())
-    where = (
-        f"{counted(uncertain, 'thread')} can't be judged with certainty" if uncertain else "no thread was in its window"
-    )
-    return Advice(
-        "Measure again with a larger buffer",
-        f"{lost} got lost, and {where}. What was seen is true, but more may have happened. "
-        "Double the size that --buffer gives.",
-    )
-
-
 def _part(
     analysis: Analysis, info: TraceInfo, risk: Callable[[Analysis], pd.DataFrame] | None, rows: int
 ) -> dict[str, Any]:
@@ -269,7 +160,7 @@ def _part(
         "counts": counts,
         "sentence": sentence(counts),
         "state": _state(counts),
-        "advice": advice(analysis),
+        "advice": _advice(check(analysis.totals, info), counts),
         "tables": [
             _verdicts(counts),
             _durations(summary),

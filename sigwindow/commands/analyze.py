@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
     from sigwindow.analysis.totals import Totals
     from sigwindow.fleet import Measured
+    from sigwindow.probes.traceinfo import TraceInfo
     from sigwindow.terminal.draw import Drawn
 
 
@@ -107,7 +108,7 @@ def analyze(
             answers.write(output, summaries.to_json(told), force=answering.force)
     if form == "table" and files:
         with answers.opened(output, force=answering.force) as file:
-            _show(summary, everything, files if len(names) > 1 else [], tables, file)
+            _show(summary, everything, common, files if len(names) > 1 else [], tables, file)
     outcomes = [outcome for one in found if one.totals for outcome in answer.gates.judge(one.name, one.totals)]
     return answer.code(outcomes, unreadable) or (4 if unreadable else 0)
 
@@ -161,14 +162,20 @@ def _with_tables(
 
 
 def _show(
-    summary: dict[str, Any], totals: Totals, files: list[dict[str, Any]], tables: Sequence[Drawn], to: Any
+    summary: dict[str, Any],
+    totals: Totals,
+    info: TraceInfo,
+    files: list[dict[str, Any]],
+    tables: Sequence[Drawn],
+    to: Any,
 ) -> None:
     """The summary of all files, below a table of the files and above the tables that were asked for."""
     from sigwindow.analysis import sheets
+    from sigwindow.analysis.findings.check import check
     from sigwindow.terminal import draw, render
 
     console = draw.console(to)
     several = [sheets.batch([one["file"] for one in files], files, summary)] if files else []
-    console.print(render.summary(summary, totals.worst, several))
+    console.print(render.summary(summary, totals.worst, several, check(totals, info)))
     for table in tables:
         console.print("", table)

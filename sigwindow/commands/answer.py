@@ -12,6 +12,7 @@ import click
 
 from sigwindow import gates as gating
 from sigwindow.analysis import summary as summaries
+from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.words import parse_duration
 from sigwindow.collector import files
 from sigwindow.probes.text import printable
@@ -43,10 +44,11 @@ class Answer:
 
     def summary(self, analysis: Analysis, info: TraceInfo, to: TextIO | None = None) -> int:
         """Show the summary of a capture on the stream `to`, write it where asked, and return the gates' exit code."""
-        found = summaries.summarise(analysis.totals, info)
-        draw.console(to or sys.stdout).print(render.summary(found, analysis.totals.worst))
+        totals = analysis.totals
+        found = summaries.summarise(totals, info)
+        draw.console(to or sys.stdout).print(render.summary(found, totals.worst, findings=check(totals, info)))
         self.json(found)
-        return self.code(self.gates.judge("capture", analysis.totals))
+        return self.code(self.gates.judge("capture", totals))
 
     def json(self, told: Mapping[str, Any]) -> None:
         """Write what `--json` asks for."""

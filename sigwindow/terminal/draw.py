@@ -19,6 +19,9 @@ STYLES = {  # by the tone of a cell
     "fine": "green",
     "degraded": "yellow",
     "missing": "red",
+    "error": "bold red",
+    "warning": "yellow",
+    "note": "dim",
 }
 _GAP = 2  # cells between two columns
 _NAME_WIDTH = 24

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison
     from sigwindow.analysis.engine.glance import Glance, Process
     from sigwindow.analysis.engine.glance import Thread as LiveThread
+    from sigwindow.analysis.findings.finding import Finding
     from sigwindow.collector.procfs import Thread
     from sigwindow.probes.preflight import Check
 
@@ -45,12 +46,14 @@ def progress() -> Progress:
     return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
 
 
-def summary(summary: Mapping[str, Any], worst: pd.DataFrame, traces: Iterable[Sheet] = ()) -> RenderableType:
+def summary(
+    summary: Mapping[str, Any], worst: pd.DataFrame, traces: Iterable[Sheet] = (), findings: Sequence[Finding] = ()
+) -> RenderableType:
     """The summary of docs/tables.md; worst: its worst threads; traces: a table of them, if there are several."""
     return Group(
         sentence(summary["threads"]),
         *(Text(line, "dim") for line in sheets.circumstances(summary)),
-        *_apart([*traces, *sheets.summary(summary, worst)]),
+        *_apart([*traces, *sheets.summary(summary, worst), *sheets.findings(findings)]),
         *(Text(f"! {line}", "yellow") for line in sheets.reservations(summary)),
     )
 
