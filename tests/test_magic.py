@@ -65,7 +65,7 @@ def child() -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.live
 def test_cell_is_traced(tmp_path: Path) -> None:
     cell, after, empty = shown(tmp_path, f"%%sigwindow\n{THREADS}", "len(threads)", "%%sigwindow --ready mask\n1 + 1")
-    assert cell == "<Trace of 13 threads born; they were never exposed.>"
+    assert cell == "<Trace of 13 threads born: none was exposed to a considered signal.>"
     assert after == "13"  # the cell ran in the notebook's own namespace
     assert empty == "2\n<Trace in which no thread was born>"
 
@@ -94,7 +94,7 @@ def test_failing_cell_shows_its_error_and_the_trace(tmp_path: Path) -> None:
 @pytest.mark.live
 def test_another_process_is_attached_to(tmp_path: Path, child: subprocess.Popen[str]) -> None:
     (line,) = shown(tmp_path, f"%sigwindow attach {child.pid} --duration 1")
-    found = re.fullmatch(r"<Trace of (\d+) threads? born; (?:it was|they were) never exposed\.>", line)
+    found = re.fullmatch(r"<Trace of (\d+) threads? born: (?:it was not|none was) exposed to a considered signal\.>", line)
     assert found
     assert 5 <= int(found[1]) <= 11
     assert child.poll() is None
@@ -103,14 +103,14 @@ def test_another_process_is_attached_to(tmp_path: Path, child: subprocess.Popen[
 @pytest.mark.live
 def test_a_command_is_run(tmp_path: Path, workloads: Path) -> None:
     (line,) = shown(tmp_path, f"%sigwindow run -- {workloads / 'workers'} plain -n 11")
-    assert line == "<Trace of 11 threads born; they were never exposed.>"
+    assert line == "<Trace of 11 threads born: none was exposed to a considered signal.>"
 
 
 def test_files_are_read(tmp_path: Path) -> None:
     trace = Path(__file__).parent.parent / "notebooks" / "traces" / "newosproc-broken.arrows"
     first, other = shown(tmp_path, f"%sigwindow read {trace}", f"%sigwindow read --signals SIGINT {trace}")
     assert first == "<Trace of 199 threads born, of them 193 critical, 6 exposed.>"
-    assert other == "<Trace of 199 threads born; they were never exposed.>"
+    assert other == "<Trace of 199 threads born: none was exposed to a considered signal.>"
 
 
 def test_wrong_use_is_told_without_a_traceback(tmp_path: Path) -> None:

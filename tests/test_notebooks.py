@@ -31,7 +31,7 @@ SHOWN = {
     "01-first-look": [
         r"<Trace of 97 threads born, of them 97 exposed\.>",
         r"exposed +97\n",
-        r"<Trace of 97 threads born; they were never exposed\.>",
+        r"<Trace of 97 threads born: none was exposed to a considered signal\.>",
     ],
     "02-the-freebsd-bug": [
         r"masked +0 +199\n",
@@ -175,7 +175,7 @@ def test_a_figure_shows_itself_once(copy: Path) -> None:
 @pytest.mark.live
 def test_live_cell_of_the_first_look(copy: Path) -> None:
     (cell,) = live_cells(execute(copy / "01-first-look.ipynb"))
-    assert text_of(cell) == "<Trace of 5 threads born; they were never exposed.>"
+    assert text_of(cell) == "<Trace of 5 threads born: none was exposed to a considered signal.>"
 
 
 @pytest.mark.live
