@@ -397,13 +397,14 @@ def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFr
         exposure_ns=threads["exposure_ns"].where(threads["ready"], 0),
     )
     rows = threads.groupby("row").agg(
-        rank=("rank", "min"), exposure_ns=("exposure_ns", "sum"), pid=("pid", "first"), comm=("comm", "first")
+        rank=("rank", "min"), exposure_ns=("exposure_ns", "sum"), **{key: (key, "first") for key in (*keys, "comm")}
     )
     if by_process:
         exposure = analysis.exposure.merge(threads[[*keys, "row"]].drop_duplicates(), on=keys)
         cells = per_signal(exposure["signals"], exposure["exposure_ns"] * SECONDS, exposure["row"])
-        names = zip(rows["pid"], rows["comm"], strict=True)
-        rows["label"] = [f"{in_ascii(analysis.leaders.get(pid) or comm)} {pid}" for pid, comm in names]
+        traces = rows["trace"] if "trace" in rows else [0] * len(rows)
+        names = zip(traces, rows["pid"], rows["comm"], strict=True)
+        rows["label"] = [f"{in_ascii(analysis.leaders.get((of, pid)) or comm)} {pid}" for of, pid, comm in names]
     else:
         exposed = threads[threads["exposed_signals"] != 0]
         cells = per_signal(exposed["exposed_signals"], pd.Series(1, exposed.index), exposed["row"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from sigwindow.probes import signals as sig
@@ -25,7 +26,8 @@ class Analysis:
     threads, exposure_ns, hits, critical). exposure: the exposure of ready threads by process and by the
     set of signals exposed at once (pid, signals, exposure_ns). traffic: one row a signal that was sent, or
     taken by a handler, in the whole trace (signal, name, class, generated, held_back, delivered). losses: one
-    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by pid. question: as
+    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by the trace's number (0 where
+    there is one trace) and pid. question: as
     asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
     closed the trace itself. numbering: what the signals are called. totals: all of it in numbers.
     """
@@ -36,7 +38,7 @@ class Analysis:
     exposure: pd.DataFrame
     traffic: pd.DataFrame
     losses: pd.DataFrame
-    leaders: dict[int, str]
+    leaders: dict[tuple[int, int], str]
     question: Question
     start_ns: int
     end_ns: int
@@ -48,29 +50,29 @@ class Analysis:
 
 
 def combined(parts: Sequence[Analysis]) -> Analysis:
-    """Several analyses as one, the threads one after the other with a column `trace` (its number) first.
+    """Several analyses as one, the rows of their tables one after the other with a column `trace` (its number) first.
 
     parts: at least one, all to the same question. Times and pids mean what they meant in each trace.
     """
     first = parts[0]
 
     def one_after_the_other(name: str) -> pd.DataFrame:
-        tables: list[pd.DataFrame] = [getattr(part, name).assign(trace=n) for n, part in enumerate(parts)]
-        return pd.concat(tables, ignore_index=True)
+        tables: list[pd.DataFrame] = [getattr(part, name) for part in parts]
+        numbers = np.repeat(np.arange(len(parts)), [len(table) for table in tables])
+        joined = pd.concat(tables, ignore_index=True)
+        joined.insert(0, "trace", numbers)
+        return joined
 
     totals = merged([part.totals for part in parts])
-    threads, hits = one_after_the_other("threads"), one_after_the_other("hits")
-    for table in (threads, hits):
-        table.insert(0, "trace", table.pop("trace"))
     traffic = one_after_the_other("traffic").drop(columns="trace")
     return Analysis(
-        threads=threads,
-        hits=hits,
+        threads=one_after_the_other("threads"),
+        hits=one_after_the_other("hits"),
         by_signal=totals.by_signal,
-        exposure=one_after_the_other("exposure").drop(columns="trace"),
+        exposure=one_after_the_other("exposure"),
         traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
-        losses=one_after_the_other("losses").drop(columns="trace"),
-        leaders={pid: name for part in reversed(parts) for pid, name in part.leaders.items()},
+        losses=one_after_the_other("losses"),
+        leaders={(n, pid): name for n, part in enumerate(parts) for (_, pid), name in part.leaders.items()},
         question=first.question,
         start_ns=min(part.start_ns for part in parts),
         end_ns=max(part.end_ns for part in parts),

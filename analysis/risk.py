@@ -68,7 +68,7 @@ class Risk(pd.DataFrame):
 
 
 def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: int = 1000) -> Risk:
-    """What each signal may do to threads like those of the trace: a row a signal that counts or has a rate.
+    """What each signal may do to threads like those of the trace: a row a signal that has a rate or counts.
 
     rates: signals per second, by number, that a thread receives while it is exposed. For a signal
     without one the rate is estimated from the trace: hits / exposure, the maximum likelihood estimate.
@@ -97,7 +97,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
     counts = {
         s for s in exposures.index.tolist() if sig.word_of([s]) & analysis.question.considered(analysis.numbering)
     }
-    signals = sorted(counts | set(rates))
+    signals = [*rates, *sorted(counts - set(rates))]  # what was asked is answered first
     exposure_ns = exposures.reindex(signals, fill_value=0).to_numpy(np.int64)
     hits, hits_unready = (
         of.value_counts().reindex(signals, fill_value=0).to_numpy(np.int64) for of in _hit_signals(analysis)

@@ -255,7 +255,7 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
     columns = []
     for column in shown.columns:
         heading = column.removeprefix("exposed_").removeprefix("exposure_").removesuffix("_tid").removesuffix("_ns")
-        heading = "born" if column == "births" else heading
+        heading = {"births": "born", "creator_comm": "creator name"}.get(column, heading)
         text = pd.api.types.is_string_dtype(shown[column]) and column != "exposed_share"
         kind: Any = "text" if column == "creator_stack" else "name" if text else "number"
         columns.append(Column(heading.replace("_", " "), kind))

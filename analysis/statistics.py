@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ Array = NDArray[Any]
 KEYS = {
     "process": ["pid"],
     "name": ["comm"],
-    "creator": ["pid", "creator_tid"],
+    "creator": ["pid", "creator_tid", "creator_comm"],
     "hour": ["hour"],
     "stack": ["creator_stack"],
 }
@@ -186,26 +187,35 @@ def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Array, Array]:
     return np.where(nothing, np.nan, low), np.where(nothing, np.nan, high)
 
 
-def by(threads: pd.DataFrame, key: str, clock_to_wall_ns: int | None = None) -> pd.DataFrame:
+def by(
+    threads: pd.DataFrame,
+    keys: str | Sequence[str],
+    clocks: Sequence[int | None] = (None,),
+    leaders: Mapping[tuple[int, int], str] | None = None,
+) -> pd.DataFrame:
     """Births, verdicts, exposure and hits of the threads by process, name, creator, hour or stack.
 
-    key: a name in KEYS. clock_to_wall_ns: wall time less the trace's clock, for `hour`.
-    Returns a row for every value, in their order: the columns of KEYS (hour: its start, UTC), births,
-    the five verdict counts, unready, uncertain, exposed_share (of births, exposed or worse) with its
-    Wilson interval exposed_low and exposed_high, exposure_p50_ns, exposure_p99_ns, exposure_max_ns and
+    keys: names in KEYS, of several the threads are counted by all of them together. clocks: of each trace its wall time
+    less its clock, for `hour`. leaders: names of first threads by trace and pid (Analysis.leaders), for `creator`.
+    Returns a row for every value, in their order: the columns of KEYS (hour: its start, UTC; of several traces `trace`
+    before what has a pid), births, the five verdict counts, unready, uncertain, exposed_share (of births, exposed or
+    worse) with its Wilson interval exposed_low and exposed_high, exposure_p50_ns, exposure_p99_ns, exposure_max_ns and
     exposure_total_ns (of ready threads that were exposed), hits, critical_hits.
-    Raises UsageError for another key, and for `hour` where the wall time is not known.
+    Raises UsageError for another key, and for `hour` where a wall time is not known.
     """
-    if key not in KEYS:
-        raise UsageError(f"unknown key {key!r}: give {', '.join(KEYS)}")
-    if key == "hour":
-        if clock_to_wall_ns is None:
-            raise UsageError("the trace does not say what its clock is in wall time, so births have no hour")
-        wall_ns = threads["born_ns"] + clock_to_wall_ns
-        threads = threads.assign(hour=pd.to_datetime(wall_ns // _HOUR_NS * _HOUR_NS, unit="ns", utc=True))
-    keys = KEYS[key]
-    number = threads.groupby(keys, sort=True).ngroup().to_numpy()
-    table = threads[keys].drop_duplicates().sort_values(keys, ignore_index=True)
+    asked = [keys] if isinstance(keys, str) else keys
+    for key in asked:
+        if key not in KEYS:
+            raise UsageError(f"unknown key {key!r}: give {', '.join(KEYS)}")
+    if "hour" in asked:
+        threads = threads.assign(hour=_hours(threads, clocks))
+    if "creator" in asked:
+        threads = threads.assign(creator_comm=_creators(threads, leaders or {}))
+    columns = list(dict.fromkeys(column for key in asked for column in KEYS[key]))
+    if "pid" in columns and "trace" in threads:
+        columns.insert(0, "trace")
+    number = threads.groupby(columns, sort=True).ngroup().to_numpy()
+    table = threads[columns].drop_duplicates().sort_values(columns, ignore_index=True)
 
     def count(of: pd.Series) -> Array:
         counted: Array = np.bincount(number[of.to_numpy(bool)], minlength=len(table))
@@ -226,6 +236,31 @@ def by(threads: pd.DataFrame, key: str, clock_to_wall_ns: int | None = None) -> 
     for column in ("hits", "critical_hits"):
         table[column] = np.bincount(number, threads[column], minlength=len(table)).astype(np.int64)
     return table
+
+
+def _trace_of(threads: pd.DataFrame) -> pd.Series:
+    """The number of the trace that each thread is of."""
+    return threads["trace"] if "trace" in threads else pd.Series(0, threads.index)
+
+
+def _hours(threads: pd.DataFrame, clocks: Sequence[int | None]) -> pd.Series:
+    """The hour in which each thread was born, by the wall clock of its trace."""
+    if None in clocks:
+        which = "a trace" if len(clocks) > 1 else "the trace"
+        raise UsageError(f"{which} does not say what its clock is in wall time, so births have no hour")
+    wall_ns = threads["born_ns"] + np.array(clocks, np.int64)[_trace_of(threads)]
+    return pd.to_datetime(wall_ns // _HOUR_NS * _HOUR_NS, unit="ns", utc=True)
+
+
+def _creators(threads: pd.DataFrame, leaders: Mapping[tuple[int, int], str]) -> pd.Series:
+    """The last name of the thread that created each; empty where it was not seen."""
+    trace = _trace_of(threads)
+    named = dict(zip(zip(trace, threads["pid"], threads["tid"], strict=True), threads["comm"], strict=True))
+    creators = zip(trace, threads["pid"], threads["creator_tid"], strict=True)
+    found = [
+        named.get((of, pid, tid)) or (leaders.get((of, pid), "") if pid == tid else "") for of, pid, tid in creators
+    ]
+    return pd.Series(found, threads.index, "str")
 
 
 def _quantiles_by(number: Array, values: Array, groups: int) -> dict[str, Any]:

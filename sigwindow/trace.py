@@ -142,13 +142,14 @@ class Trace:
         """The survival curve of the setup time; threads that were never ready count as long as they were seen."""
         return statistics.survival(self.threads)
 
-    def by(self, key: str) -> pd.DataFrame:
-        """The threads counted by `process`, `name`, `creator`, `hour` or `stack`.
+    def by(self, *keys: str) -> pd.DataFrame:
+        """The threads counted by `process`, `name`, `creator`, `hour` or `stack`, or by several of them together.
 
         >>> read("notebooks/traces/newosproc-broken.arrows").by("name")[["comm", "births"]].to_dict("records")
         [{'comm': 'newosproc', 'births': 199}]
         """
-        return statistics.by(self.threads, key, self.info.clock_to_wall_ns)
+        clocks = [part.info.clock_to_wall_ns for part in self.parts]
+        return statistics.by(self.threads, keys, clocks, self.analysis.leaders)
 
     def risk(self, rates: Mapping[int | str, float] | None = None, births: int = 1000) -> pd.DataFrame:
         """What a rate of signals means for threads that are exposed as these were: see `sigwindow.analysis.risk`.
@@ -156,7 +157,7 @@ class Trace:
         rates: signals a second to an exposed thread, by number or name; without one it is estimated from the hits.
 
         >>> read("notebooks/traces/newosproc-broken.arrows").risk({"SIGPROF": 100})["name"].tolist()
-        ['SIGUSR1', 'SIGPROF']
+        ['SIGPROF', 'SIGUSR1']
         """
         texts = (f"{signal}={rate}" for signal, rate in (rates or {}).items())
         given = risks.parse_rates(texts, self.analysis.numbering)

@@ -94,7 +94,9 @@ def test_failing_cell_shows_its_error_and_the_trace(tmp_path: Path) -> None:
 @pytest.mark.live
 def test_another_process_is_attached_to(tmp_path: Path, child: subprocess.Popen[str]) -> None:
     (line,) = shown(tmp_path, f"%sigwindow attach {child.pid} --duration 1")
-    found = re.fullmatch(r"<Trace of (\d+) threads? born: (?:it was not|none was) exposed to a considered signal\.>", line)
+    found = re.fullmatch(
+        r"<Trace of (\d+) threads? born: (?:it was not|none was) exposed to a considered signal\.>", line
+    )
     assert found
     assert 5 <= int(found[1]) <= 11
     assert child.poll() is None

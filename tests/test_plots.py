@@ -276,7 +276,7 @@ def hits(of: Analysis, *found: tuple[int, int, bool]) -> None:
 
 def test_signals_sums_exposure_of_each_process_to_each_signal() -> None:
     three = rows(pid=[7, 8, 9], comm=["a", "b", "c"], verdict=["exposed", "hit", "masked"])
-    three.leaders = {8: "leader"}
+    three.leaders = {(0, 8): "leader"}
     three.exposure = pd.DataFrame(
         {
             "pid": [7, 7, 8],

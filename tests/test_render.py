@@ -113,7 +113,7 @@ def test_every_heading_is_explained() -> None:
         *sheets.summary(summary, analysis.totals.worst),
         *sheets.findings(check(analysis.totals, info)),
         sheets.batch(["a"], [summary], summary),
-        *(sheets.groups(statistics.by(analysis.threads, key, 0), key) for key in statistics.KEYS),
+        *(sheets.groups(statistics.by(analysis.threads, key, [0]), key) for key in statistics.KEYS),
         sheets.risks(risk(analysis)),
         *compare(analysis, analysis).sheets,
     ]

@@ -157,7 +157,7 @@ def hostile() -> str:
     for name in HOSTILE[:2]:
         births = [born(1000 + i, tid=200 + i, comm=comm, stack=f"main;{comm}") for i, comm in enumerate(HOSTILE)]
         stacks = [event(1100 + i, "altstack", 200 + i, **STACK) for i in range(len(HOSTILE))]
-        of = replace(analysis(*births, *stacks), leaders={100: name})
+        of = replace(analysis(*births, *stacks), leaders={(0, 100): name})
         texts: dict[str, Any] = {key: name for key, value in asdict(INFO).items() if isinstance(value, str)}
         traces.append((name, of, TraceInfo(**texts, command=(name, name), options={name: name})))
     return report(traces)

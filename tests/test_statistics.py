@@ -232,9 +232,35 @@ def test_by_the_other_keys() -> None:
         [2, 10, 1],
     ]
     assert statistics.by(of, "stack")["births"].tolist() == [1, 2]
-    hours = statistics.by(of, "hour", clock_to_wall_ns=1_700_000_000 * 10**9)
+    hours = statistics.by(of, "hour", clocks=[1_700_000_000 * 10**9])
     assert hours["hour"].astype(str).tolist() == ["2023-11-14 22:00:00+00:00", "2023-11-14 23:00:00+00:00"]
     assert hours["births"].tolist() == [1, 2]  # the clock starts at 22:13:20
+
+
+def test_by_several_keys_counts_by_all_of_them() -> None:
+    of = threads([1, 1, 1, 1], pid=[1, 1, 2, 1], comm=["a", "b", "a", "a"])
+    found = statistics.by(of, ["process", "name"])
+    assert found[["pid", "comm", "births"]].to_numpy().tolist() == [[1, "a", 2], [1, "b", 1], [2, "a", 1]]
+
+
+def test_creators_have_their_names() -> None:
+    of = threads([1, 1, 1, 1], pid=[1, 1, 1, 2], tid=[11, 12, 13, 21], creator_tid=[1, 11, 9, 2], comm=list("abcd"))
+    found = statistics.by(of, "creator", leaders={(0, 1): "main"})
+    named = {(1, 1): "main", (1, 9): "", (1, 11): "a", (2, 2): ""}
+    assert {(row.pid, row.creator_tid): row.creator_comm for row in found.itertuples()} == named
+
+
+def test_the_same_pid_in_two_traces_is_two_processes() -> None:
+    of = threads([1, 1, 1], pid=[7, 7, 7], creator_tid=[7, 7, 7], born_ns=[0, 0, HOUR_NS], comm=list("aba"))
+    of.insert(0, "trace", [0, 1, 1])
+    leaders = {(0, 7): "old", (1, 7): "new"}
+    assert statistics.by(of, "process")[["trace", "pid", "births"]].to_numpy().tolist() == [[0, 7, 1], [1, 7, 2]]
+    assert statistics.by(of, "creator", leaders=leaders)["creator_comm"].tolist() == ["old", "new"]
+    assert statistics.by(of, "name")[["comm", "births"]].to_numpy().tolist() == [["a", 2], ["b", 1]]
+    hours = statistics.by(of, "hour", clocks=[0, 5 * HOUR_NS])
+    assert hours["hour"].dt.hour.tolist() == [0, 5, 6]
+    with pytest.raises(UsageError, match="a trace does not say"):
+        statistics.by(of, "hour", clocks=[0, None])
 
 
 @pytest.mark.parametrize("key", statistics.KEYS)
@@ -248,7 +274,7 @@ def test_by_fits_a_terminal_of_80_columns(key: str) -> None:
         exposure_ns=123_456_789,
         verdict="exposed",
     )
-    found = statistics.by(of, key, clock_to_wall_ns=1_700_000_000 * 10**9)
+    found = statistics.by(of, key, clocks=[1_700_000_000 * 10**9])
     console = Console(width=80, force_terminal=False)
     with console.capture() as told:
         console.print(Drawn(groups(found, f"by {key}")))
@@ -293,7 +319,7 @@ def test_by_no_key() -> None:
 
 @pytest.mark.parametrize("key", statistics.KEYS)
 def test_by_of_no_thread(key: str) -> None:
-    assert statistics.by(threads(), key, clock_to_wall_ns=0).empty
+    assert statistics.by(threads(), key, clocks=[0]).empty
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(VERDICTS), st.integers(0, 9)), max_size=300))

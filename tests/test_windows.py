@@ -185,7 +185,7 @@ def test_an_exec_ends_every_thread() -> None:
     exec_ = event(1100, "exec", **PARENT, peer=101, comm="new")
     of = analysis(born(1000), exec_, event(1200, "start", **PARENT), ready="altstack")
     assert only(of, "ended_by", "end_ns", "exposure_ns") == ("exit", 1100, 100)
-    assert of.leaders == {100: "new"}
+    assert of.leaders == {(0, 100): "new"}
 
 
 def test_a_second_birth_under_one_id_shows_that_an_exit_was_lost() -> None:

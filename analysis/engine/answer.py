@@ -92,7 +92,7 @@ class Answer:
             exposure=self._exposure(),
             traffic=self._traffic(),
             losses=self._losses,
-            leaders={pid: self._comms[code] for pid, code in leaders},
+            leaders={(0, pid): self._comms[code] for pid, code in leaders},
             question=self._question,
             start_ns=windows._start_ns,
             end_ns=windows._end_ns,

@@ -47,7 +47,8 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--by",
     type=click.Choice(["process", "name", "creator", "hour", "stack"]),
-    help="Add a table of the threads by this.",
+    multiple=True,
+    help="Add a table of the threads by this; given twice, by both.",
 )
 @options.rates
 @click.option(
@@ -63,7 +64,7 @@ def analyze(
     traces: Sequence[str],
     form: str,
     output: Path | None,
-    by: str | None,
+    by: tuple[str, ...],
     rates: Sequence[str],
     dask: str | None,
     question: Question,
@@ -135,7 +136,7 @@ def _advance(bar: Progress, task: TaskID, done: int, size: int) -> None:
 
 
 def _with_tables(
-    names: Sequence[str], by: str | None, rates: Sequence[str], question: Question
+    names: Sequence[str], by: Sequence[str], rates: Sequence[str], question: Question
 ) -> tuple[list[Measured], list[Drawn]]:
     """The totals of every file, and the tables that need its threads in memory."""
     from sigwindow import fleet
@@ -153,8 +154,8 @@ def _with_tables(
         found.append(fleet.Measured(name, analysis.totals, info))
         of = f" of {name}" if len(names) > 1 else ""
         if by:
-            groups = statistics.by(analysis.threads, by, info.clock_to_wall_ns)
-            tables.append(Drawn(sheets.groups(groups, f"by {by}{of}")))
+            groups = statistics.by(analysis.threads, by, [info.clock_to_wall_ns], analysis.leaders)
+            tables.append(Drawn(sheets.groups(groups, f"by {' and '.join(by)}{of}")))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
             tables.append(Drawn(sheets.risks(risk.risk(analysis, given), f"{risk.TITLE}{of}")))
