@@ -78,14 +78,13 @@ class Reader:
     """A trace file: `.info` is what it says of itself, `batches()` its events in the order of time.
 
     path: a file, or a URL that fsspec knows (`s3://...`, with the package for it installed).
-    Raises InputError for what is not a trace of ours. A trace whose end is missing reads up to there; `cut` is then
-    true after `batches()` is through.
+    Raises InputError for what is not a trace of ours, or is of a newer format than this version knows. A trace that is
+    cut reads up to there: what its writer says at its end is missing then.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
         shown = printable(str(path))
-        self.cut = False
         self._at = 0
         try:
             with self._opened() as file:
@@ -102,13 +101,24 @@ class Reader:
         info = TraceInfo.from_metadata(schema.metadata)
         if info is None:
             raise InputError(f"{shown} is an Arrow file, but not a trace of sigwindow")
-        if info.format != events.FORMAT_VERSION:
-            raise InputError(f"{shown} has trace format {info.format}, and this version reads {events.FORMAT_VERSION}")
-        self.info = info
-        missing = [f.name for f in events.SCHEMA if f.name not in schema.names or schema.field(f.name).type != f.type]
-        if missing:
+        if info.format < 1:
+            raise InputError(f"{shown} does not say of which trace format it is")
+        if info.format > events.FORMAT_VERSION:
             raise InputError(
-                f"{shown} lacks columns of the event table, or has them in another type: {', '.join(missing)}"
+                f"{shown} has trace format {info.format}, and this version of sigwindow reads up to "
+                f"{events.FORMAT_VERSION}. Try pip install --upgrade sigwindow"
+            )
+        self.info = info
+        self._types = {column.name: column.arrow for column in events.COLUMNS}
+        self._stored = {column.name for column in events.COLUMNS if column.since <= info.format}
+        wrong = [
+            name
+            for name, arrow in self._types.items()
+            if name in self._stored and (schema.names.count(name) != 1 or schema.field(name).type != arrow)
+        ]
+        if wrong:
+            raise InputError(
+                f"{shown} lacks columns of the event table, or has them in another type: {', '.join(wrong)}"
             )
         self._names = schema.names
 
@@ -125,27 +135,37 @@ class Reader:
     def batches(self, columns: Sequence[str] = events.SCHEMA.names) -> Iterator[pa.RecordBatch]:
         """The events, batch by batch, as they lie in the file: in the order of time, if our own collector wrote it.
 
-        Within a batch they may be in any order. columns: those of the event table that are wanted.
+        Within a batch they may be in any order. columns: those of the event table that are wanted; one that the
+        trace's format did not have yet says nothing, and what the file has besides is not looked at.
         """
-        columns = list(columns)
+        stored = [name for name in columns if name in self._stored]
         with self._opened() as file:
             if self._parquet:
-                source = pq.ParquetFile(file, read_dictionary=["kind"]).iter_batches(columns=columns)
+                source = pq.ParquetFile(file, read_dictionary=["kind"]).iter_batches(columns=stored)
             else:
-                options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in columns])
+                options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in stored])
                 source = iter(pa.ipc.open_stream(file, options=options))
             while True:
                 try:
                     batch = next(source, None)
                     if batch is None:
                         return
-                    batch = batch.select(columns)
+                    batch = batch.select(stored)
                     batch.validate()
                     self._at = file.tell()  # here, not when asked: that may be another thread, after the file is closed
                 except (pa.ArrowException, OSError, EOFError):
-                    self.cut = True
                     return
-                yield batch
+                yield self._completed(batch, columns)
+
+    def _completed(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+        """A batch with empty columns for those that the trace's format did not have yet."""
+        if len(columns) == batch.num_columns:
+            return batch
+        arrays = [
+            batch.column(name) if name in self._stored else events.empty(self._types[name], batch.num_rows)
+            for name in columns
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(map(events.SCHEMA.field, columns)))
 
     def in_order(self, columns: Sequence[str] = events.SCHEMA.names) -> pa.RecordBatch:
         """All events, for a file from elsewhere that is not in the order of time: read whole, and sorted."""

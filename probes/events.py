@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from .text import decoded
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # one more for every version with new columns or kinds; what it means is in docs/events.md
 COMM_BYTES = 16  # TASK_COMM_LEN, include/linux/sched.h
 _NUMPY = {"u64": "<u8", "u32": "<u4", "s32": "<i4", "u8": "u1", f"char[{COMM_BYTES}]": f"S{COMM_BYTES}"}  # of c_type
 
@@ -38,6 +38,7 @@ class Column(NamedTuple):
     arrow: pa.DataType
     c_type: str | None  # None: not part of the kernel's record
     meaning: str
+    since: int = 1  # the first trace format that has it
 
     @property
     def alignment(self) -> int:
@@ -210,14 +211,21 @@ def batch_of(columns: Mapping[str, np.ndarray | pa.Array]) -> pa.RecordBatch:
         given = columns.get(column.name)
         if isinstance(given, pa.Array):
             made = given
-        elif column.name == "kind":
-            made = kind_array(np.zeros(length, np.int8) if given is None else given)
-        elif column.arrow == pa.string():
-            made = texts([""]).take(array(np.zeros(length), pa.int32()))
+        elif given is None:
+            made = empty(column.arrow, length)
         else:
-            made = array(np.zeros(length, column.arrow.to_pandas_dtype()) if given is None else given, column.arrow)
+            made = kind_array(given) if column.name == "kind" else array(given, column.arrow)
         arrays.append(made)
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def empty(arrow: pa.DataType, length: int) -> pa.Array:
+    """A column of a type that says nothing about any event: zeros, false, or empty texts."""
+    if arrow == _KIND_TYPE:
+        return kind_array(np.zeros(length, np.int8))
+    if arrow == pa.string():
+        return texts([""]).take(array(np.zeros(length), pa.int32()))
+    return array(np.zeros(length, arrow.to_pandas_dtype()), arrow)
 
 
 def batch_of_rows(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

@@ -109,9 +109,79 @@ def test_other_arrow_files_and_other_formats_are_refused(tmp_path: Path) -> None
             Reader(path)
 
     refuse(events.SCHEMA, "not a trace of sigwindow")
-    refuse(events.SCHEMA.with_metadata({"sigwindow.format": "99"}), "format 99")
-    without_mask = pa.schema([f for f in events.SCHEMA if f.name != "mask"], {"sigwindow.format": "1"})
-    refuse(without_mask, "mask")
+    refuse(events.SCHEMA.with_metadata({"sigwindow.format": "99"}), "format 99.*up to 1.*--upgrade")
+    for unsaid in ("", "-1", "0", "one"):
+        refuse(events.SCHEMA.with_metadata({"sigwindow.format": unsaid, "sigwindow.os": "linux"}), "does not say")
+    own = {"sigwindow.format": "1"}
+    refuse(pa.schema([f for f in events.SCHEMA if f.name != "mask"], own), "mask")
+    refuse(pa.schema([*events.SCHEMA, events.SCHEMA.field("mask")], own), "mask")
+    refuse(pa.schema([f.with_type(pa.int64()) if f.name == "mask" else f for f in events.SCHEMA], own), "mask")
+
+
+FROZEN = Path(__file__).with_name("traces") / "format-1.arrows"
+LATER = events.Column("worth", pa.uint64(), None, "what a later version records", since=2)
+
+
+def as_a_later_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this version had a column more than the traces of format 1."""
+    monkeypatch.setattr(events, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(events, "COLUMNS", (*events.COLUMNS, LATER))
+    monkeypatch.setattr(events, "SCHEMA", events.SCHEMA.append(pa.field(LATER.name, LATER.arrow, nullable=False)))
+
+
+def test_the_first_format_is_read() -> None:
+    """A trace of format 1, which never changes: a version that can't read it must not be released."""
+    columns = "time_ns kind pid tid mask mask_hi altstack handled handled_hi onstack onstack_hi signal disposition"
+    columns += " sa_flags peer flags comm stack"
+    names = columns.split()
+    assert [column.name for column in events.COLUMNS if column.since == 1] == names
+    table = pa.Table.from_batches(list(Reader(FROZEN).batches(names)))
+    assert table.equals(pa.ipc.open_stream(FROZEN.read_bytes()).read_all().select(names))
+    assert table.num_rows == 671
+    assert Reader(FROZEN).info.format == 1
+    totals = read(FROZEN)[0].totals()
+    assert (totals.events, totals.born, totals.ended) == (671, 97, True)
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+def test_an_older_format_lacks_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parquet: bool) -> None:
+    path, before = FROZEN, read(FROZEN)[0].result().threads
+    if parquet:
+        path = tmp_path / "t.parquet"
+        pq.write_table(pa.ipc.open_stream(FROZEN.read_bytes()).read_all(), path)
+    as_a_later_version(monkeypatch)
+    for names in (["tid", "worth"], ["worth", "tid"], ["worth"]):
+        table = pa.Table.from_batches(list(Reader(path).batches(names)))
+        assert table.column_names == names
+        assert table["worth"].to_pylist() == [0] * 671
+    whole = Reader(path).in_order(events.SCHEMA.names)
+    assert whole.schema.equals(events.SCHEMA)
+    assert whole.num_rows == 671
+    assert read(path)[0].result().threads.equals(before)
+
+
+def test_a_column_of_its_own_format_may_not_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.arrows"
+    with pa.OSFile(str(path), "wb") as sink:
+        pa.ipc.new_stream(sink, events.SCHEMA.with_metadata({"sigwindow.format": "2"})).close()
+    as_a_later_version(monkeypatch)
+    with pytest.raises(InputError, match="worth"):
+        Reader(path)
+
+
+def test_unknown_columns_and_kinds_are_not_looked_at(tmp_path: Path) -> None:
+    before, whole = read(FROZEN)[0], pa.ipc.open_stream(FROZEN.read_bytes()).read_all()
+    path = tmp_path / "t.arrows"
+    table = pa.concat_tables([whole, whole.slice(whole.num_rows - 1)])
+    kinds = pa.array([*whole["kind"].to_pylist(), "dance"]).dictionary_encode()
+    kind = pa.DictionaryArray.from_arrays(kinds.indices.cast(pa.int8()), kinds.dictionary)
+    table = table.set_column(1, whole.schema.field("kind"), kind)
+    table = table.add_column(0, "worth", pa.array([2.5] * len(table))).append_column("mass", kinds)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    found = read(path)[0]
+    assert found.totals().events == before.totals().events + 1
+    assert found.result().threads.equals(before.result().threads)
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
