@@ -162,15 +162,18 @@ def timeline(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None 
         ax.set_yticks(bands["middle"], labels=labels)
         tops = (bands["first"] - bands["height"] / 2).iloc[1:]
         ax.hlines(tops, 0, 1, transform=ax.get_yaxis_transform(), color="white", linewidth=2, zorder=2)
-        chosen = f" (1 in {count / _ROWS:,.3g} drawn)" if count > _ROWS else ""
-        ax.set_ylabel(f"threads by verdict, the longest windows first{chosen}")
+        ax.set_ylabel("threads by verdict")
     ax.tick_params(axis="y", length=0)
     for tick, verdict in zip(ax.get_yticklabels(), verdicts, strict=True):
         tick.set_color(VERDICT_COLOURS[verdict].paper)
     ax.set_title(_verdict(threads), wrap=True)
     legend(ax, gap_pt=20)  # beyond the marks at the right
-    told = ["time is linear up to the shortest window, and logarithmic beyond"] * bool(count)
-    foot(ax, reservations(analysis), told + circumstances(analysis, info))
+    told = [
+        "time is linear up to the shortest window, logarithmic beyond" * bool(count),
+        "the longest windows first" * (count > _NAMED_ROWS),
+        f"1 thread in {count / _ROWS:,.3g} drawn" * (count > _ROWS),
+    ]
+    foot(ax, reservations(analysis), _key(told) + circumstances(analysis, info))
     return ax
 
 
@@ -213,8 +216,7 @@ def signals(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None =
         "grey signals: not considered" * bool(sig.word_of(columns) & ~considered),
         f"{left_out.bit_count()} more signals: {sig.listed(left_out, analysis.numbering)}" * bool(left_out),
     ]
-    key = "; ".join(filter(None, told))
-    foot(ax, reservations(analysis), [key] * bool(key) + circumstances(analysis, info), below_pt=8)
+    foot(ax, reservations(analysis), _key(told) + circumstances(analysis, info), below_pt=8)
     return ax
 
 
@@ -321,6 +323,11 @@ def _verdict(threads: pd.DataFrame) -> str:
     """The verdict on all threads, in the sentence of the summary."""
     counts = threads["verdict"].value_counts().reindex(WORST_FIRST, fill_value=0)
     return sentence({"born": len(threads), **counts, "uncertain": int(threads["uncertain"].sum())})
+
+
+def _key(told: list[str]) -> list[str]:
+    """What is to know of a figure, in a line; none where nothing is."""
+    return list(filter(None, ["; ".join(filter(None, told))]))
 
 
 def _duration_axis_of(ax: Axes, *tables: pd.DataFrame) -> tuple[float, float]:

@@ -192,6 +192,7 @@ def test_stored_with_clean_outputs(path: Path) -> None:
     assert path.stat().st_size < SIZE_LIMIT
     cells = code_cells(path)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any("%matplotlib" in "".join(cell["source"]) for cell in cells)  # a figure shows itself
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     for output in outputs:
