@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from sigwindow.probes import events
 from sigwindow.probes.errors import UsageError
-from sigwindow.probes.text import decoded
+from sigwindow.probes.text import decoded, printable
 
 _PROC = Path("/proc")
 
@@ -18,7 +18,8 @@ _PROC = Path("/proc")
 class Thread(NamedTuple):
     """A thread's signal state, as /proc/PID/task/TID/status shows it (proc_pid_status(5)).
 
-    Sets are words of 64 bits, bit n-1 is signal n; `handled` and `ignored` belong to the whole process.
+    Sets are words of 64 bits, bit n-1 is signal n; `handled`, `ignored` and `pending_process` belong to the whole
+    process: what waits there is taken by any of its threads.
     """
 
     pid: int
@@ -28,6 +29,7 @@ class Thread(NamedTuple):
     handled: int
     ignored: int
     pending: int
+    pending_process: int
 
 
 def threads(pid: int) -> list[Thread]:
@@ -64,40 +66,51 @@ def _thread(pid: int, tid: int) -> Thread | None:
         word(b"SigCgt"),
         word(b"SigIgn"),
         word(b"SigPnd"),
+        word(b"ShdPnd"),
     )
 
 
+def name_of(pid: int) -> str:
+    """The name of a process; empty where it is not known."""
+    with suppress(OSError):
+        return decoded((_PROC / str(pid) / "comm").read_bytes().rstrip(b"\n"))
+    return ""
+
+
 def processes() -> Iterator[tuple[int, str]]:
-    """The pid and name of every process there is."""
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                name = (entry / "comm").read_bytes()
-            except OSError:
-                continue
-            yield int(entry.name), decoded(name.rstrip(b"\n"))
+    """The pid and name of every process there is; none where there is no /proc."""
+    for entry in _PROC.glob("[0-9]*"):
+        if entry.name.isdigit() and (name := name_of(int(entry.name))):
+            yield int(entry.name), name
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process with this pid exists and is the leader of its threads (not one of them)."""
-    try:
-        status = (_PROC / str(pid) / "status").read_text(errors="replace")
-    except OSError:
-        return False
-    return f"\nTgid:\t{pid}\n" in status
+def pid_of(text: str) -> int:
+    """The process that a user names by its id.
 
-
-def snapshot(pids: Iterable[int], time_ns: int) -> pa.RecordBatch:
-    """The living threads of `pids` as `snapshot` events, all at `time_ns`.
-
-    /proc does not tell about the alternate stack or SA_ONSTACK: those columns stay empty.
+    Raises UsageError, with what was likely meant, for a process that isn't there, a thread, or a name.
     """
-    found: list[Thread] = []
-    for pid in pids:
-        try:
-            found += threads(pid)
-        except UsageError:
-            continue  # it ended after it was named
-    told = ("pid", "tid", "mask", "handled", "comm")
-    rows = ({name: getattr(thread, name) for name in told} for thread in found)
-    return events.batch_of_rows([{"kind": "snapshot", "time_ns": time_ns, **row} for row in rows])
+    if not re.fullmatch("[0-9]{1,9}", text):
+        named = [str(pid) for pid, name in processes() if name == text]
+        few = ", ".join(named[:6]) + ", ..." * (len(named) > 6)
+        hint = f". Processes of that name: {few}; `attach --comm {text}` traces all of them" if named else ""
+        raise UsageError(f"{printable(text)!r} is no PID{hint}")
+    pid = int(text)
+    try:
+        os.kill(pid, 0)  # asks nothing of /proc, which FreeBSD lacks
+    except (ProcessLookupError, OverflowError):
+        raise UsageError(f"no process with PID {pid}") from None
+    except PermissionError:
+        pass
+    leader = _leader(pid)
+    if leader not in (None, pid):
+        raise UsageError(f"{pid} is a thread of process {leader}, not a process: give {leader}")
+    return pid
+
+
+def _leader(tid: int) -> int | None:
+    """The process that a thread belongs to, where /proc tells."""
+    with suppress(OSError):
+        status = (_PROC / str(tid) / "status").read_text(errors="replace")
+        if found := re.search(r"^Tgid:\t(\d+)$", status, re.MULTILINE):
+            return int(found[1])
+    return None

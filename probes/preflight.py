@@ -97,12 +97,12 @@ def can_trace(found: Iterable[Check]) -> bool:
     return all(check.state != "missing" for check in found)
 
 
-def require(root: Path = Path("/")) -> None:
-    """Make sure, in some milliseconds, that nothing known is in the way of tracing.
+def require(found: Iterable[Check]) -> None:
+    """Make sure that none of these checks is in the way of tracing.
 
     Raises CannotTraceError with all that is missing, and what to type for each.
     """
-    missing = [check for check in checks(root, trial=False) if check.state == "missing"]
+    missing = [check for check in found if check.state == "missing"]
     if missing:
         lines = [f"  {check.name}: {check.detail}\n    {check.help}" for check in missing]
         raise CannotTraceError("\n".join(["tracing is not possible here:", *lines]))
@@ -126,10 +126,7 @@ def _system() -> Check:
     system = platform.system()
     if system == "Linux":
         return Check(name, "fine", f"Linux {platform.release()}")
-    if system == "FreeBSD":
-        detail = "on FreeBSD a DTrace backend is planned; sigwindow does not trace there by itself yet"
-    else:
-        detail = f"{system} is not supported"
+    detail = f"eBPF is Linux's, and this is {system}"
     return Check(name, "missing", detail, "trace on Linux; traces can be analysed on any system")
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal
 
 from .errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SignalClass = Literal["synchronous", "internal", "async"]
 
@@ -59,11 +60,15 @@ class Numbering:
 
     def fold(self, low: NDArray[np.uint64], high: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Sets as the kernel has them, in two words, as sets of our numbers."""
+        import numpy as np
+
         folded: NDArray[np.uint64] = low & np.uint64((1 << 33) - 1) | (high & np.uint64((1 << 31) - 1)) << np.uint64(33)
         return folded
 
     def numbers(self, signal: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The kernel's signal numbers as ours; 0 for what has none."""
+        import numpy as np
+
         ours: NDArray[np.uint8] = np.select([signal <= 33, (signal >= 65) & (signal <= 95)], [signal, signal - 31], 0)
         return ours.astype(np.uint8)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import select
 import shutil
 import signal
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import CannotTraceError, UsageError
+from .preflight import Check
 from .text import decoded
 
 CALLS = (
@@ -47,6 +49,35 @@ OPTIONS = ("-f", "-ttt", "-T", "-e", "trace=" + ",".join(f"?{name}" for name in 
 _PIPE_BYTES = 1 << 20  # F_SETPIPE_SZ; an ordinary user may have this much (pipe(7))
 _READ_BYTES = 1 << 18
 _ATTACH_S = 5.0
+_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+
+
+def checks() -> list[Check]:
+    """What strace needs here, and what it costs."""
+    if platform.system() != "Linux":
+        return [Check("operating system", "missing", f"strace is Linux's, and this is {platform.system()}")]
+    found = shutil.which("strace")
+    return [
+        Check("strace", "fine", found)
+        if found
+        else Check("strace", "missing", "not installed", "install the package `strace`"),
+        _ptrace(),
+        Check("windows", "degraded", "strace stops a thread at each call, which stretches what is measured"),
+    ]
+
+
+def _ptrace() -> Check:
+    """Whom the kernel lets us trace (Documentation/admin-guide/LSM/Yama.rst)."""
+    scope = _YAMA.read_text().strip() if _YAMA.exists() else "0"
+    if scope == "3":
+        return Check("ptrace", "missing", f"{_YAMA} is 3: nobody may, until the next boot", "boot without that setting")
+    if os.geteuid() == 0:
+        return Check("ptrace", "fine", "every process")
+    if scope == "2":
+        return Check("ptrace", "missing", f"{_YAMA} is 2: only root may", "try again with sudo")
+    if scope == "1":
+        return Check("ptrace", "degraded", f"commands that it runs; {_YAMA} is 1: only root may attach")
+    return Check("ptrace", "fine", "one's own processes")
 
 
 class Tracer:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,11 @@ _T = TypeVar("_T", list[Any], dict[str, Any])
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+@cache
+def _version() -> str:
+    return metadata.version("sigwindow")
+
+
 @dataclass(frozen=True)
 class TraceInfo:
     """What a trace says of itself. What it does not say is empty, or None.
@@ -31,7 +37,7 @@ class TraceInfo:
     by the options' names. tool, format: the version of sigwindow that wrote it, and of the event table.
     """
 
-    tool: str = field(default_factory=lambda: metadata.version("sigwindow"))
+    tool: str = field(default_factory=_version)
     format: int = events.FORMAT_VERSION
     backend: str = ""
     os: str = ""

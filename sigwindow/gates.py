@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from sigwindow.analysis.tables import VERDICTS
-from sigwindow.analysis.totals import Totals
 from sigwindow.analysis.words import duration
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
 
 if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison
+    from sigwindow.analysis.totals import Totals
 
 VERDICT_GATES = ("exposed", "hit", "critical")
 FAILED = 1  # exit codes

@@ -7,23 +7,26 @@ where sudo asks for no password, and the program that is watched, the notebook's
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from markupsafe import Markup
 
 from sigwindow.analysis.question import Question
-from sigwindow.capture import BEGUN
+from sigwindow.collector.backends import BACKENDS
 from sigwindow.collector.command import Command
+from sigwindow.control import error_of, heard
 from sigwindow.probes.errors import CannotTraceError, InputError, SigwindowError, UsageError
 from sigwindow.probes.text import printable
 from sigwindow.trace import Trace
@@ -96,9 +99,9 @@ class Recording:
         self.path = Path(output) if output else Path(self._folder.name if self._folder else "") / "trace.arrows"
         self._command: Command | None = None
         self._collector: subprocess.Popen[str] | None = None
-        self._said: list[str] = []
-        self._listener: threading.Thread | None = None
-        self._has_begun = False
+        self._listeners: list[threading.Thread] = []
+        self._told: dict[str, Any] = {}  # the last line of its status
+        self._said = ""  # its standard error
 
     @property
     def status(self) -> int | None:
@@ -142,9 +145,10 @@ class Recording:
         """Wait for the command of `run` to end, or leave the processes of `attach` alone, and finish the trace."""
         if self._command:
             self._command.wait()
-        code = self._end_collector()
-        if code:
-            raise SigwindowError(self._error() or f"the collector ended with {code}")
+        if self._collector:
+            self._end_collector()
+            if error := self._error():
+                raise error
 
     def __enter__(self) -> Recording:
         return self.start()
@@ -156,70 +160,80 @@ class Recording:
             self.stop()
 
     def _start_collector(self) -> None:
-        """Start it as we are; where that is not allowed, as root by a sudo that asks for nothing."""
-        attach = [sys.executable, "-m", "sigwindow", "attach", *map(str, self._pids), "-o", str(self.path)]
-        attach += [*self._options, "--until-eof", "--no-live", "--backend", "bcc"]
-        if self._begins(attach):
-            return
-        refused = self._error()
-        code = self._end_collector()
-        if code != CannotTraceError.exit_code:
-            raise (UsageError if code == UsageError.exit_code else SigwindowError)(refused)
-        if os.geteuid() == 0 or not _sudo_asks_for_nothing():
-            hint = "\nOr let sudo ask for no password: the collector alone would be root." if os.geteuid() else ""
-            raise CannotTraceError(refused + hint)
-        if not self._begins(["sudo", "-n", *attach]):
-            refused = self._error()
-            self._end_collector()
-            raise CannotTraceError(refused)
+        """Start it as we are, or as root by a sudo that asks for nothing; the best back end before any other."""
+        best = next((name for name, backend in BACKENDS.items() if platform.system() in backend.systems), "auto")
+        for backend, sudo in ((best, []), (best, ["sudo", "-n"]), ("auto", [])):
+            if sudo and (os.geteuid() == 0 or not _sudo_asks_for_nothing()):
+                continue
+            error = self._refusal(backend, sudo)
+            if not isinstance(error, CannotTraceError):
+                break
+        if isinstance(error, CannotTraceError) and os.geteuid():
+            error = CannotTraceError(f"{error}\nOr let sudo ask for no password: the collector alone would be root.")
+        if error:
+            raise error
+        if self._told["backend"] != best:
+            used = BACKENDS[self._told["backend"]]
+            warnings.warn(f"no {BACKENDS[best].what} here: {used.what} traces instead. {used.cost}", stacklevel=4)
 
-    def _begins(self, argv: list[str]) -> bool:
-        """Start a collector and listen until it traces; False if it ends before."""
-        self._said = []
+    def _refusal(self, backend: str, sudo: list[str]) -> SigwindowError | None:
+        """Start a collector and listen until it traces; the error if it does not come to that."""
+        argv = [*sudo, sys.executable, "-m", "sigwindow", "attach", *map(str, self._pids), "-o", str(self.path)]
+        argv += [*self._options, "--until-eof", "--backend", backend, "--status-fd", "1"]
         # Its own session: Ctrl-C in a terminal or a notebook's interrupt is for us, who then end it in order.
         self._collector = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
             start_new_session=True,
         )
-        # The listener is there before the collector looks: watching ourselves, it would count as one of our threads.
-        told = threading.Event()
-        self._has_begun = False
-        self._listener = threading.Thread(target=self._listen, args=(self._collector.stderr, told), daemon=True)
-        self._listener.start()
-        told.wait()
-        return self._has_begun
+        # The listeners are there before the collector looks: watching ourselves, they would count as our threads.
+        self._told, self._said = {}, ""
+        begun = threading.Event()
+        self._listeners = [
+            threading.Thread(target=self._listen, args=(self._collector.stdout, begun), daemon=True),
+            threading.Thread(target=self._overhear, args=(self._collector.stderr,), daemon=True),
+        ]
+        for listener in self._listeners:
+            listener.start()
+        begun.wait()
+        if self._told.get("status") == "started":
+            return None
+        self._end_collector()
+        return self._error()
 
-    def _listen(self, stderr: IO[str], told: threading.Event) -> None:
-        """Keep what the collector says, and tell when it traces or has ended."""
-        for line in stderr:
-            if line.startswith(BEGUN):
-                self._has_begun = True
-                told.set()
-            else:
-                self._said.append(line)
-        told.set()
+    def _listen(self, stdout: IO[str], begun: threading.Event) -> None:
+        """Keep the last thing that the collector told, and tell when it traces or has ended."""
+        for told in heard(stdout):
+            self._told = told
+            begun.set()
+        begun.set()
 
-    def _end_collector(self) -> int:
-        """Close the collector's standard input, which ends it, and wait. Returns its exit code."""
+    def _overhear(self, stderr: IO[str]) -> None:
+        self._said = stderr.read()
+
+    def _end_collector(self) -> None:
+        """Close the collector's standard input, which ends it, and wait."""
         collector, self._collector = self._collector, None
         if collector is None:
-            return 0
-        if collector.stdin:
-            collector.stdin.close()
-        code = collector.wait()
-        if self._listener:
-            self._listener.join()
-        if collector.stderr:
-            collector.stderr.close()
-        return code
+            return
+        assert collector.stdin
+        collector.stdin.close()
+        collector.wait()
+        for listener in self._listeners:
+            listener.join()
+        for stream in (collector.stdout, collector.stderr):
+            assert stream
+            stream.close()
 
-    def _error(self) -> str:
-        return "".join(self._said).strip().removeprefix("sigwindow: ")
+    def _error(self) -> SigwindowError | None:
+        """What went wrong in a collector that has ended."""
+        if self._told.get("status") not in ("refused", "ended"):  # it had no time to say
+            return SigwindowError(self._said.strip() or "the collector died")
+        return error_of(self._told) if self._told["code"] else None
 
 
 def _sudo_asks_for_nothing() -> bool:

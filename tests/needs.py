@@ -40,7 +40,7 @@ def needs_root() -> None:
 def needs_ebpf() -> None:
     """Skip the test where live tracing with eBPF is not possible."""
     try:
-        preflight.require()
+        preflight.require(preflight.checks(trial=False))
     except CannotTraceError as error:
         needs("eBPF", False, str(error))
 

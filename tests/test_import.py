@@ -13,8 +13,8 @@ import pytest
 from needs import needs, needs_ebpf, needs_root
 
 from sigwindow.collector import importing
-from sigwindow.probes import dtrace
-from sigwindow.probes.errors import CannotTraceError, InputError, UsageError
+from sigwindow.probes import dtrace, preflight
+from sigwindow.probes.errors import CannotTraceError, InputError
 
 SIGWINDOW = [sys.executable, "-m", "sigwindow"]
 LOGS = Path(__file__).parent / "strace"
@@ -50,6 +50,13 @@ def test_what_is_not_known_is_refused_with_its_first_line(tmp_path: Path) -> Non
     assert "can't read" in sigwindow("import", tmp_path / "none", "-o", tmp_path / "t.arrows", code=4).stderr
 
 
+def test_a_text_that_names_strace_s_options_is_no_log_of_it(tmp_path: Path) -> None:
+    """It was taken for one: our own error about a log without times quotes the line, and was searched for its words."""
+    other = tmp_path / "notes"
+    other.write_text("to see it, record it with strace -f -ttt\nand send the log\n")
+    assert "neither a log of strace" in sigwindow("import", other, "-o", tmp_path / "t.arrows", code=4).stderr
+
+
 def test_lines_are_recognised(tmp_path: Path) -> None:
     file = tmp_path / "lines"
     file.write_text("E 1 born 1 2 0x0 rest that is damage\n")
@@ -59,12 +66,12 @@ def test_lines_are_recognised(tmp_path: Path) -> None:
 
 def test_strace_serves_without_ebpf(workloads: Path, tmp_path: Path) -> None:
     command = [workloads / "newosproc", "broken", "-n", "31"]
-    told = sigwindow("run", "--backend", "strace", "--json", tmp_path / "s.json", "--", *command)
+    told = sigwindow("run", "--no-trace", "--backend", "strace", "--json", tmp_path / "s.json", "--", *command)
     threads = json.loads((tmp_path / "s.json").read_text())["threads"]
     assert (threads["born"], threads["exposed"]) == (31, 31)
     assert "exited with 0" in told.stderr
     refused = sigwindow("run", "--backend", "strace", "--stacks", "--", "true", code=2).stderr
-    assert "need eBPF" in refused
+    assert "--backend strace can't do --stacks here. What can: bcc" in refused
 
 
 def test_auto_takes_strace_where_ebpf_is_not_allowed(workloads: Path, tmp_path: Path) -> None:
@@ -78,7 +85,10 @@ def test_auto_takes_strace_where_ebpf_is_not_allowed(workloads: Path, tmp_path: 
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
     done = subprocess.run(
-        [*user, *SIGWINDOW, "run", "--", program, "broken", "-n", "31"], capture_output=True, text=True, check=True
+        [*user, *SIGWINDOW, "run", "--no-trace", "--", program, "broken", "-n", "31"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "no eBPF here" in done.stderr
     assert "31 threads born, of them 31 exposed" in done.stderr
@@ -87,25 +97,24 @@ def test_auto_takes_strace_where_ebpf_is_not_allowed(workloads: Path, tmp_path: 
 def test_dtrace_is_refused_where_it_can_t_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGWINDOW_DTRACE", "/nonexistent/dtrace")
     with pytest.raises(CannotTraceError, match="no dtrace was found"):
-        dtrace.command(1, attaches=False)
+        preflight.require(dtrace.checks())
     for system, name in (("SunOS", "illumos"), ("Darwin", "macOS")):
         monkeypatch.setattr("platform.system", lambda system=system: system)
         with pytest.raises(CannotTraceError, match=name):
-            dtrace.command(1, attaches=False)
+            preflight.require(dtrace.checks())
 
 
 def test_dtrace_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGWINDOW_DTRACE", "true")
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("platform.system", lambda: "FreeBSD")
-    argv = dtrace.command(4242, attaches=True)
+    assert preflight.can_trace(dtrace.checks())
+    argv = dtrace.command(4242)
     assert argv[-1] == "4242"
     assert "window.d" in argv[-2]
     assert not {"-p", "-c"} & set(argv)
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert "window-linux.d" in dtrace.command(4242, attaches=False)[-2]
-    with pytest.raises(UsageError, match="handlers"):
-        dtrace.command(4242, attaches=True)
+    assert "window-linux.d" in dtrace.command(4242)[-2]
 
 
 FAKE_DTRACE = """#!/bin/sh
@@ -123,9 +132,11 @@ def test_a_session_by_another_tracer(tmp_path: Path, workloads: Path) -> None:
     lines.write_text(f"{header}\nsigwindow-ready\nsigwindow-end time_ns=9\n")
     tracer.write_text(FAKE_DTRACE.format(lines=lines))
     tracer.chmod(0o755)
-    done = sigwindow("run", "--backend", "dtrace", "--", "sh", "-c", "exit 3", SIGWINDOW_DTRACE=str(tracer))
+    done = sigwindow(
+        "run", "--no-trace", "--backend", "dtrace", "--", "sh", "-c", "exit 3", SIGWINDOW_DTRACE=str(tracer)
+    )
     assert "sh exited with 3" in done.stderr
     lines.write_text("")
     tracer.write_text("#!/bin/sh\necho 'DTrace requires additional privileges' >&2\n")
-    done = sigwindow("run", "--backend", "dtrace", "--", "true", code=3, SIGWINDOW_DTRACE=str(tracer))
+    done = sigwindow("run", "--no-trace", "--backend", "dtrace", "--", "true", code=3, SIGWINDOW_DTRACE=str(tracer))
     assert "did not begin to trace: DTrace requires additional privileges" in done.stderr

@@ -28,6 +28,12 @@ SIGWINDOW = (sys.executable, "-m", "sigwindow")
 BAD = {"exposed", "hit", "critical"}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captures keep their trace in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
 def sigwindow(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the tool; what it ends with must be `code`, and it must not show a traceback."""
     done = subprocess.run([*SIGWINDOW, *map(str, arguments)], capture_output=True, text=True, timeout=120)

@@ -437,7 +437,7 @@ def test_attach_gives_the_terminal_back(workloads: Path, screen: Screen) -> None
     environment = {**os.environ, "TERM": "xterm-256color"}
     try:
         before = termios.tcgetattr(screen.slave)
-        attach = [sys.executable, "-m", "sigwindow", "attach", str(target.pid), "--duration", "2"]
+        attach = [sys.executable, "-m", "sigwindow", "attach", "--no-trace", str(target.pid), "--duration", "2"]
         done = subprocess.run(
             attach,
             stdin=screen.slave,

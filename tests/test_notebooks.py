@@ -22,8 +22,10 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SIZE_LIMIT = 400_000
 EXECUTE = "from nbclient.cli import main; main()"
 
-# A kernel that may not trace, although the tests run as root: without any capability, and with none to be had by exec.
-WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+# A kernel that may not trace by eBPF, although the tests run as root: without any capability, and with none to be had
+# by exec; and one that can't trace at all, since it finds no strace.
+WITHOUT_EBPF = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+WITHOUT_RIGHTS = (*WITHOUT_EBPF, "/usr/bin/env", "PATH=/nonexistent")
 REFUSED = "tracing is not possible here"
 
 # What the text of a notebook says, as its results show it. Verdicts and counts of the traces beside it, no times.

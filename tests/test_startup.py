@@ -12,7 +12,7 @@ HEAVY = {"pandas", "numba", "rich", "matplotlib", "scipy"}
 RECORDS = """
 import pathlib, sys
 import numpy as np
-from sigwindow.collector import files, lines, procfs, session, tracefile
+from sigwindow.collector import external, files, ring_session, tracefile
 from sigwindow.collector.strace import live
 from sigwindow.probes import events
 from sigwindow.probes.bcc import loader
@@ -22,8 +22,7 @@ records = events.batch_of_records(np.zeros(3, events.RECORD), events.texts(["a",
 rows = events.batch_of_rows([events.lost(1, 2, 3), events.end_of_trace(4)])
 trace = pathlib.Path(sys.argv[1], "t.arrows")
 with files.growing(trace) as file, tracefile.Writer(file, TraceInfo.here("bcc")) as writer:
-    for batch in (procfs.snapshot([1], 1), events.merged([records, rows])):
-        writer.write(batch)
+    writer.write(events.merged([records, rows]))
 """
 LINES = """
 from sigwindow.collector import lines

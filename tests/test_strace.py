@@ -24,6 +24,7 @@ from needs import needs, needs_root
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.result import Analysis
 from sigwindow.capture import Request, record
+from sigwindow.collector.session import Options, Target
 from sigwindow.collector.strace import calls as strace_calls
 from sigwindow.collector.strace import live
 from sigwindow.collector.strace import log as strace
@@ -396,6 +397,9 @@ def test_the_docs_name_the_options() -> None:
 # ---- live -----------------------------------------------------------------------------------
 
 
+OPENED = "from sigwindow.collector.session import Options, Target\nfrom sigwindow.collector.strace import live\n"
+
+
 @pytest.fixture
 def strace_works() -> None:
     """Skip where there is no strace, or where it may not trace."""
@@ -404,19 +408,20 @@ def strace_works() -> None:
     needs("strace", traces, "it may not trace here")
 
 
-def captured(session: live.Live) -> Analysis:
+def captured(target: Target, duration_s: float | None = None) -> tuple[live.StraceSession, Analysis]:
+    """A session that is over, and what it recorded."""
     windows = Windows()
-    for batch in session:
-        if batch.num_rows:
-            windows.feed(batch)
-    return windows.result()
+    with live.opened(target, Options(duration_s=duration_s)) as session:
+        for batch in session:
+            if batch.num_rows:
+                windows.feed(batch)
+    return session, windows.result()
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("broken", "exposed"), ("fixed", "masked")])
 @pytest.mark.usefixtures("strace_works")
 def test_a_command(mode: str, verdict: str, workloads: Path) -> None:
-    session = live.Live(argv=[str(workloads / "newosproc"), mode, "-n", "11"])
-    of = captured(session)
+    session, of = captured(Target((str(workloads / "newosproc"), mode, "-n", "11")))
     assert of.threads["verdict"].tolist() == [verdict] * 11
     assert (session.status, of.ended, of.lost_events) == (0, True, 0)
 
@@ -426,15 +431,13 @@ def test_a_command(mode: str, verdict: str, workloads: Path) -> None:
 )
 @pytest.mark.usefixtures("strace_works")
 def test_status_of_a_command(script: str, status: int) -> None:
-    session = live.Live(argv=["sh", "-c", script])
-    captured(session)
-    assert session.status == status
+    assert captured(Target(("sh", "-c", script)))[0].status == status
 
 
 @pytest.mark.usefixtures("strace_works")
 def test_attached_and_let_go(workloads: Path) -> None:
     with subprocess.Popen([workloads / "newosproc", "broken", "-r", "20"]) as target:
-        of = captured(live.Live(pids=[target.pid], duration_s=0.4))
+        _, of = captured(Target(pids=(target.pid,)), duration_s=0.4)
         assert target.poll() is None
         target.terminate()
         assert target.wait(10) == 0
@@ -447,8 +450,8 @@ def test_attached_and_let_go(workloads: Path) -> None:
 def test_the_command_gets_nothing_of_strace() -> None:
     """The same open files and the same mask as without."""
     script = "import os, signal; print(os.listdir('/proc/self/fd'), signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    argv = ["/usr/bin/python3", "-c", script]
-    code = f"from sigwindow.collector.strace import live\nfor _ in live.Live(argv={argv!r}): pass"
+    argv = ("/usr/bin/python3", "-c", script)
+    code = f"{OPENED}with live.opened(Target({argv!r}), Options()) as session:\n for _ in session: pass"
     plain, traced = (
         subprocess.run(command, capture_output=True, text=True, check=True)
         for command in (argv, [sys.executable, "-c", code])
@@ -462,11 +465,11 @@ def test_an_ordinary_user_may_trace_a_command(workloads: Path) -> None:
     program = shutil.copy(workloads / "newosproc", tempfile.mkdtemp())
     Path(program).parent.chmod(0o755)
     code = (
-        "import os, pandas\nfrom sigwindow.collector.strace import live\n"
+        f"import os\n{OPENED}from sigwindow.probes.traceinfo import TraceInfo\nTraceInfo()\n"  # read while it may
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        f"session = live.Live(argv=[{str(program)!r}, 'broken', '-n', '5'])\n"
-        "kinds = pandas.concat([batch.to_pandas() for batch in session])['kind']\n"
-        "print(os.geteuid(), (kinds == 'born').sum(), session.status)"
+        f"with live.opened(Target(({str(program)!r}, 'broken', '-n', '5')), Options()) as session:\n"
+        " kinds = [kind for batch in session for kind in batch.column('kind').to_pylist()]\n"
+        "print(os.geteuid(), kinds.count('born'), session.status)"
     )
     try:
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
@@ -478,9 +481,9 @@ def test_an_ordinary_user_may_trace_a_command(workloads: Path) -> None:
 @pytest.mark.usefixtures("strace_works")
 def test_what_cannot_be_traced() -> None:
     with pytest.raises(UsageError, match="no such command"):
-        live.Live(argv=["no-such-command"])
+        captured(Target(("no-such-command",)))
     with pytest.raises(UsageError, match="no process"):
-        captured(live.Live(pids=[2**22 - 1]))
+        captured(Target(pids=(2**22 - 1,)))
 
 
 @pytest.mark.live
@@ -492,6 +495,6 @@ def test_what_cannot_be_traced() -> None:
 def test_the_same_verdicts_as_bcc(program: str, verdict: str, workloads: Path) -> None:
     name, mode = program.split()
     argv = [str(workloads / name), mode, "-n", "13"]
-    by_bcc = record(Request(argv=argv)).analysis.threads["verdict"].tolist()
-    by_strace = captured(live.Live(argv=argv)).threads["verdict"].tolist()
+    by_bcc = record(Request(argv=argv, keep=False)).analysis.threads["verdict"].tolist()
+    by_strace = captured(Target(tuple(argv)))[1].threads["verdict"].tolist()
     assert by_strace == by_bcc == [verdict] * 13

@@ -114,8 +114,8 @@ class LiveWindows(Windows):
     while it runs: ended lives are counted under both. Uncertainty is left to the summary.
     """
 
-    def __init__(self, question: Question) -> None:
-        super().__init__(question)
+    def __init__(self, question: Question, system: str = "linux") -> None:
+        super().__init__(question, system)
         self._ended_lives = _CountingStore(self._count)
         self._counts = {policy: _no_counts(0) for policy in self.policies}
         self._longest: list[_Row] = []

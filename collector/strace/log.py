@@ -13,7 +13,7 @@ from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.traceinfo import TraceInfo
 
-from .calls import Call, Lines, Style
+from .calls import Call, Lines, Style, UntimedError
 from .replay import Queue, Replay
 
 _CHUNK_BYTES = 1 << 20
@@ -27,8 +27,10 @@ def recognises(head: bytes) -> bool:
     """Whether a file that begins with `head` is a log of strace, with times or without."""
     try:
         Style(head[:_SNIFF_BYTES].rpartition(b"\n")[0] or head[:_SNIFF_BYTES], "it")
-    except InputError as error:
-        return "record it with" in str(error)
+    except UntimedError:
+        return True
+    except InputError:
+        return False
     return True
 
 

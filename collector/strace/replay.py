@@ -18,20 +18,16 @@ from sigwindow.probes import events
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import InputError
 
-from .calls import (
-    BIRTHS,
+from .arguments import (
     CLONE_CLEAR_SIGHAND,
     CLONE_FLAGS,
     CLONE_SIGHAND,
     CLONE_VFORK,
     CLONE_VM,
-    EXECS,
-    FROM_START,
     RETURN_MASK,
     SENT_TO,
     STACK_ARGS,
     Action,
-    Call,
     action_args,
     clone_flags,
     comm_of,
@@ -40,6 +36,7 @@ from .calls import (
     set_word,
     signal_number,
 )
+from .calls import BIRTHS, EXECS, FROM_START, Call
 
 _HELD_CALLS = 1 << 16  # how far to look ahead for the second half of a clone
 _MOST_THREADS = 1 << 20

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sigwindow.probes import btf, events, preflight
+from sigwindow.probes import btf, events
 from sigwindow.probes.errors import CannotTraceError, UsageError
 from sigwindow.probes.ring import Ring
 from sigwindow.probes.text import decoded
@@ -20,7 +20,6 @@ from sigwindow.probes.text import decoded
 from . import binding, headers
 
 SOURCE = Path(__file__).parent.with_name("bpf") / "window.bpf.c"
-DEFAULT_BUFFER_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Options:
     everything: bool = False
     follow: bool = True
     stacks: bool = False
-    buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    buffer_bytes: int = 16 << 20
     mark: tuple[str, str] | None = None
 
     def defines(self) -> list[str]:
@@ -62,7 +61,6 @@ class Probes:
     """
 
     def __init__(self, options: Options) -> None:
-        preflight.require()
         bcc = binding.load()
         self.options = options
         with headers.for_bcc(), binding.compiler_messages() as log:

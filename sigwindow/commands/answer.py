@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from sigwindow import gates as gating
-from sigwindow.analysis import summary as summaries
-from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.words import parse_duration
 from sigwindow.collector import files
 from sigwindow.probes.text import printable
-from sigwindow.terminal import draw, render
 
 from .options import AnswerOptions
 
@@ -44,6 +41,10 @@ class Answer:
 
     def summary(self, analysis: Analysis, info: TraceInfo, to: TextIO | None = None) -> int:
         """Show the summary of a capture on the stream `to`, write it where asked, and return the gates' exit code."""
+        from sigwindow.analysis import summary as summaries
+        from sigwindow.analysis.findings.check import check
+        from sigwindow.terminal import draw, render
+
         totals = analysis.totals
         found = summaries.summarise(totals, info)
         draw.console(to or sys.stdout).print(render.summary(found, totals.worst, findings=check(totals, info)))
@@ -52,6 +53,8 @@ class Answer:
 
     def json(self, told: Mapping[str, Any]) -> None:
         """Write what `--json` asks for."""
+        from sigwindow.analysis import summary as summaries
+
         if self._wanted.json_file:
             write(self._wanted.json_file, summaries.to_json(told), force=self._wanted.force)
 

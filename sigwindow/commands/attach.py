@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 @click.option("--until-eof", is_flag=True, help="Stop when standard input ends: for programs that start this one.")
 @click.option("--all", "everything", is_flag=True, help="Trace every process.")
 @click.option("--comm", help="Trace all processes of this name.")
-@click.argument("pids", metavar="PID...", nargs=-1, type=click.IntRange(min=1))
+@click.argument("pids", metavar="PID...", nargs=-1)
 def attach(
-    pids: Sequence[int],
+    pids: Sequence[str],
     comm: str | None,
     everything: bool,
     until_eof: bool,
@@ -38,13 +39,10 @@ def attach(
     """Trace live processes until Ctrl-C, their end, or --duration."""
     from dataclasses import replace
 
-    from sigwindow import capture
-
-    from .answer import Answer
+    from .capturing import captured
 
     if (bool(pids) + (comm is not None) + everything) != 1:
         raise click.UsageError("give one of: PIDs, --comm NAME, --all")
-    answer = Answer(answering, capturing.output)
     request = capturing.request(question, follow=follow, force=answering.force)
-    captured = capture.record(replace(request, pids=pids, comm=comm, everything=everything, until_eof=until_eof))
-    return answer.summary(captured.analysis, captured.info)
+    request = replace(request, pids=pids, comm=comm, everything=everything, until_eof=until_eof)
+    return captured(request, capturing, answering, sys.stdout)[1]

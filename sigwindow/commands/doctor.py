@@ -12,12 +12,25 @@ def doctor(as_json: bool) -> int:
     import json
     from dataclasses import asdict
 
-    from sigwindow.probes import preflight
-    from sigwindow.terminal import draw, render
+    from sigwindow.collector import backends
+    from sigwindow.collector.session import Ability
+    from sigwindow.probes.preflight import can_trace
 
-    found = preflight.checks()
+    found = backends.survey()
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in found], indent=2))
+        told = [
+            {
+                "backend": backend.name,
+                "works": can_trace(checks),
+                "can": ["run", *(ability.value for ability in Ability if ability in backend.abilities())],
+                "cost": backend.cost,
+                "checks": [asdict(check) for check in checks],
+            }
+            for backend, checks in found
+        ]
+        click.echo(json.dumps(told, indent=2))
     else:
-        draw.console().print(render.checks(found))
-    return 0 if preflight.can_trace(found) else 3
+        from sigwindow.terminal import draw, render
+
+        draw.console().print(render.backends(found))
+    return 0 if any(can_trace(checks) for _, checks in found) else 3

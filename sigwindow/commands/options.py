@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import click
 
+from sigwindow.collector.backends import BACKENDS
+
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
     from sigwindow.capture import Request
@@ -88,7 +90,16 @@ def question(command: _F) -> _F:
 class CaptureOptions:
     """How `run` and `attach` record."""
 
-    output: Annotated[Path | None, _Option("-o", "--output", type=PATH, help="Write the trace to this file (.arrows).")]
+    output: Annotated[
+        Path | None,
+        _Option(
+            "-o",
+            "--output",
+            type=PATH,
+            help="The trace (.arrows); by default sigwindow-NAME-PID-TIME.arrows in the working directory.",
+        ),
+    ]
+    no_trace: Annotated[bool, _Option("--no-trace", is_flag=True, help="Keep no trace, only say what happened.")]
     duration_s: Annotated[
         float | None,
         _Option(
@@ -102,7 +113,7 @@ class CaptureOptions:
         str,
         _Option(
             "--backend",
-            type=click.Choice(["auto", "bcc", "strace", "dtrace"]),
+            type=click.Choice(["auto", *BACKENDS]),
             default="auto",
             show_default=True,
             help="What records the events.",
@@ -116,22 +127,32 @@ class CaptureOptions:
         int,
         _Option("--buffer", type=_Bytes(), default="16M", show_default=True, help="Size of the kernel's ring buffer."),
     ]
+    status_fd: Annotated[
+        int | None,
+        _Option(
+            "--status-fd",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Tell a program that started this one how it goes, as JSON lines on this file descriptor.",
+        ),
+    ]
 
     def request(self, question: Question, *, follow: bool, force: bool) -> Request:
         """What to capture, but for the command or the processes."""
         from sigwindow.capture import Request
 
+        if self.no_trace and self.output:
+            raise click.UsageError("-o and --no-trace contradict each other")
         return Request(
             output=self.output,
+            keep=not self.no_trace,
             force=force,
             duration_s=self.duration_s,
             backend=self.backend,
-            ready=question.ready,
-            signals=question.signals,
+            question=question,
             follow=follow,
             stacks=self.stacks,
             buffer_bytes=self.buffer_bytes,
-            live=self.live,
         )
 
 

@@ -33,20 +33,8 @@ def run(
     """Launch COMMAND and trace it from its first instruction."""
     from dataclasses import replace
 
-    from sigwindow import capture
-    from sigwindow.terminal import draw
+    from .capturing import captured
 
-    from .answer import Answer
-
-    answer = Answer(answering, capturing.output)
     request = capturing.request(question, follow=follow, force=answering.force)
-    captured = capture.record(replace(request, argv=command))
-    if captured.status is not None:
-        how = (
-            f"exited with {captured.status}"
-            if captured.status < 128
-            else f"was ended by signal {captured.status - 128}"
-        )
-        draw.console(sys.stderr).print(f"[sigwindow] {command[0]} {how}", style="dim")
-    code = answer.summary(captured.analysis, captured.info, to=sys.stderr)
-    return code or (captured.status or 0 if exit_code else 0)
+    found, code = captured(replace(request, argv=command), capturing, answering, sys.stderr)
+    return code or (found.status or 0 if exit_code else 0)

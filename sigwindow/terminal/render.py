@@ -14,7 +14,9 @@ from sigwindow.analysis.sheets import Cell, Column, Sheet
 from sigwindow.analysis.tables import BAD, WORST_FIRST, worst_of
 from sigwindow.analysis.words import duration
 from sigwindow.analysis.words import sentence as sentence_of
+from sigwindow.collector.session import Ability
 from sigwindow.probes import signals
+from sigwindow.probes.preflight import can_trace
 from sigwindow.probes.text import printable
 from sigwindow.terminal.draw import STYLES, Drawn
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sigwindow.analysis.engine.glance import Glance, Process
     from sigwindow.analysis.engine.glance import Thread as LiveThread
     from sigwindow.analysis.findings.finding import Finding
+    from sigwindow.collector.backends import Backend
     from sigwindow.collector.procfs import Thread
     from sigwindow.probes.preflight import Check
 
@@ -70,8 +73,18 @@ def _apart(tables: Iterable[Sheet]) -> Iterator[RenderableType]:
         yield from ("", Drawn(table))
 
 
-def checks(found: Iterable[Check]) -> RenderableType:
-    """The answer of `sigwindow doctor`."""
+def backends(found: Iterable[tuple[Backend, Sequence[Check]]]) -> RenderableType:
+    """The answer of `sigwindow doctor`: every back end, what it can do here, and what it needs for that."""
+    parts: list[RenderableType] = []
+    for backend, needed in found:
+        works = can_trace(needed)
+        can = ", ".join(["run", *(ability.value for ability in Ability if ability in backend.abilities())])
+        told = f"{can}. {backend.cost}".strip() if works else "does not work here"
+        parts += [Text(f"{backend.name}: {told}", "bold" if works else "bold dim"), _checks(needed), ""]
+    return Group(*parts[:-1])
+
+
+def _checks(found: Iterable[Check]) -> RenderableType:
     rows = [
         (Cell(check.state, check.state), check.name, printable(check.detail) + f"\n-> {check.help}" * bool(check.help))
         for check in found
