@@ -44,5 +44,6 @@ def _row(tag: str, columns: Iterable[Column], cells: Iterable[str | Cell]) -> Ma
     for column, cell in zip(columns, cells, strict=True):
         text, tone = (cell, "") if isinstance(cell, str) else (cell.text, cell.tone)
         look = f"text-align:{'right' if column.kind == 'number' else 'left'};{_LOOKS.get(tone, '')}"
-        told.append(Markup("<{0} style='{1}'>{2}</{0}>").format(tag, look, text))
+        lines = Markup("<br>").join(text.split("\n"))
+        told.append(Markup("<{0} style='{1}'>{2}</{0}>").format(tag, look, lines))
     return Markup("<tr>{}</tr>").format(_NOTHING.join(told))

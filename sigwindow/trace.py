@@ -220,9 +220,9 @@ class Trace:
             sentence(summary["threads"]),
             [self._what(), *sheets.circumstances(summary), *sheets.reservations(summary)],
             [
+                *sheets.findings(check(self.analysis.totals, self._common)),
                 *several,
                 *sheets.summary(summary, self.analysis.totals.worst),
-                *sheets.findings(check(self.analysis.totals, self._common)),
             ],
             self._picture() if summary["threads"]["born"] else Markup(""),
         )

@@ -149,7 +149,7 @@ def test_the_table_has_a_row_a_file(sigwindow: Run, traces: list[Path]) -> None:
     done = sigwindow("analyze", *traces)
     assert (done.code, done.err) == (0, "")  # no progress bar where no terminal is
     assert done.out.startswith(f"{FILES * 101} threads born")
-    table = done.out.split("\n\n")[1].splitlines()
+    [table] = (part.splitlines() for part in done.out.split("\n\n") if part.startswith("trace "))
     assert [line.split()[:2] for line in table[1:]] == [
         *([str(path), "101"] for path in traces),
         ["total", str(FILES * 101)],

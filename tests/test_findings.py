@@ -190,9 +190,9 @@ def test_the_list_has_a_title_and_a_sentence_each() -> None:
     assert findings([]) == []
 
 
-def test_analyze_ends_with_the_findings(sigwindow: Run) -> None:
+def test_analyze_tells_the_findings_before_the_numbers(sigwindow: Run) -> None:
     of_one = sigwindow("analyze", TRACES / "ruby.arrows").out
-    assert of_one.index("worst threads") < of_one.index("warning  Install the alternate stack before unblocking.")
+    assert of_one.index("warning  Install the alternate stack before unblocking.") < of_one.index("verdict")
     assert "sigaltstack(&stack" not in of_one
     of_all = sigwindow("analyze", TRACES).out
     assert "error    Block all signals around the creation of a thread." in of_all

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import Run
 from rich.console import Console
 
 from sigwindow import fleet
@@ -122,3 +123,9 @@ def test_every_heading_is_explained() -> None:
     explained = {word for row in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) for word in row.split(", ")}
     assert headings - {""} <= explained
     assert explained - headings == {"heading", "latest exposed", "open"}  # the last two are the live view's
+
+
+def test_the_verdict_comes_first_and_then_what_to_do(sigwindow: Run) -> None:
+    out = sigwindow("analyze", RUBY).out
+    parts = [part.split()[0] for part in out.split("\n\n")]
+    assert parts == ["97", "finding", "verdict", "threads", "signals", "worst"]

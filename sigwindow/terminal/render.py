@@ -56,7 +56,7 @@ def summary(
     return Group(
         sentence(summary["threads"]),
         *(Text(line, "dim") for line in sheets.circumstances(summary)),
-        *_apart([*traces, *sheets.summary(summary, worst), *sheets.findings(findings)]),
+        *_apart([*sheets.findings(findings), *traces, *sheets.summary(summary, worst)]),
         *(Text(f"! {line}", "yellow") for line in sheets.reservations(summary)),
     )
 
