@@ -42,7 +42,7 @@ from .canvas import (
 )
 from .colours import VERDICT_COLOURS
 from .statistics import births_per_second, name_groups, per_signal, survival
-from .tables import VERDICTS, WORST_FIRST
+from .tables import VERDICTS, WORST_FIRST, process_key, thread_key
 from .words import sentence
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def signals(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None =
     analysis: what to draw. ax: where; by default a new figure. info: what the trace says of itself.
     """
     threads = analysis.threads
-    by_process = len(threads.drop_duplicates(_process_keys(threads))) > 1
+    by_process = len(threads.drop_duplicates(process_key(threads))) > 1
     rows, cells, hits = _grid(analysis, by_process)
     considered = analysis.question.considered(analysis.numbering)
     columns, left_out = _columns(cells, hits, considered)
@@ -377,16 +377,6 @@ def _exposure_curve(ax: Axes, threads: pd.DataFrame, low: float, high: float, st
     ax.plot(x, share, **{"drawstyle": "steps-post"} | style)
 
 
-def _process_keys(table: pd.DataFrame) -> list[str]:
-    """What tells processes apart: pids mean nothing beyond one trace."""
-    return [name for name in ("trace", "pid") if name in table]
-
-
-def _thread_keys(table: pd.DataFrame) -> list[str]:
-    """What tells threads apart: an id may be used again."""
-    return [*_process_keys(table), "tid", "born_ns"]
-
-
 def _rank(threads: pd.DataFrame) -> NDArray[np.int64]:
     """The place of each thread's verdict in WORST_FIRST."""
     return pd.Categorical(threads["verdict"], WORST_FIRST).codes.astype(np.int64)
@@ -397,7 +387,7 @@ def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFr
 
     A row is a process and its cells are seconds, or a group of names and its cells are threads.
     """
-    threads, keys = analysis.threads, _process_keys(analysis.threads)
+    threads, keys = analysis.threads, process_key(analysis.threads)
     threads = threads.assign(
         row=threads.groupby(keys).ngroup() if by_process else name_groups(threads["comm"]),
         rank=_rank(threads),
@@ -416,7 +406,7 @@ def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFr
         exposed = threads[threads["exposed_signals"] != 0]
         cells = per_signal(exposed["exposed_signals"], pd.Series(1, exposed.index), exposed["row"])
         rows["label"] = rows.index.map(in_ascii)
-    hits = analysis.hits.merge(threads[[*_thread_keys(threads), "row"]], on=_thread_keys(threads))
+    hits = analysis.hits.merge(threads[[*thread_key(threads), "row"]], on=thread_key(threads))
     return rows, cells, hits
 
 
@@ -586,7 +576,7 @@ def _seen(
 
 def _marks(ax: Axes, analysis: Analysis, threads: pd.DataFrame) -> None:
     """Hits inside the bars; beside them, at the right edge, the threads with a reservation."""
-    hits = analysis.hits.merge(threads[[*_thread_keys(threads), "y"]], on=_thread_keys(threads))
+    hits = analysis.hits.merge(threads[[*thread_key(threads), "y"]], on=thread_key(threads))
     hits = hits.assign(x=(hits["time_ns"] - hits["born_ns"]).astype(float) * SECONDS)
     named = len(threads) <= _NAMED_ROWS
     for label, which, marker, verdict in (

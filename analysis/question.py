@@ -9,7 +9,6 @@ from sigwindow.probes.errors import UsageError
 
 POLICIES = ("altstack", "mask", "steady", "symbol")  # that the engine measures windows by (docs/model.md)
 _CHOICES = {"auto": ("altstack", "steady")} | {name: (name,) for name in POLICIES}
-_NUMBERINGS = (sig.LINUX, sig.FREEBSD)
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,14 @@ class Question:
         """What a user asks. Raises UsageError for an unknown policy, and for a signal that no system has."""
         question = cls(ready, signals)
         _ = question.policies
-        unknown = None
-        for numbering in _NUMBERINGS:
+        unknown = []
+        for numbering in sig.NUMBERINGS:
             try:
                 sig.considered(signals, numbering)
                 return question
             except UsageError as error:
-                unknown = unknown or error
-        raise unknown or AssertionError
+                unknown.append(error)
+        raise unknown[0]
 
     @property
     def policies(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sigwindow.probes import signals as sig
+from sigwindow.probes.errors import UsageError
 
 from .question import Question
 from .totals import Totals, merged
@@ -53,8 +54,14 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
     """Several analyses as one, the rows of their tables one after the other with a column `trace` (its number) first.
 
     parts: at least one, all to the same question. Times and pids mean what they meant in each trace.
+    Raises UsageError for traces of several systems: one column can't hold the signals of both.
     """
     first = parts[0]
+    if systems := " and ".join(sorted({part.numbering.label for part in parts} - {first.numbering.label})):
+        raise UsageError(
+            f"traces of {first.numbering.label} and {systems} can't be read as one: their signals have different "
+            "numbers. Read those of each system by themselves"
+        )
 
     def one_after_the_other(name: str) -> pd.DataFrame:
         tables: list[pd.DataFrame] = [getattr(part, name) for part in parts]

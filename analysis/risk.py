@@ -23,6 +23,7 @@ from sigwindow.probes.errors import UsageError
 from .notebook import html
 from .result import Analysis
 from .sheets import asked, risks
+from .tables import thread_key
 
 Array = NDArray[Any]
 
@@ -92,7 +93,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
     rates = rates or {}
     threads = analysis.threads
     ready = int(threads["ready"].sum())
-    duration_s = (analysis.end_ns - analysis.start_ns) * 1e-9
+    duration_s = analysis.totals.duration_ns * 1e-9
     exposures = analysis.by_signal.set_index("signal")["exposure_ns"]
     counts = {
         s for s in exposures.index.tolist() if sig.word_of([s]) & analysis.question.considered(analysis.numbering)
@@ -147,6 +148,6 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
 def _hit_signals(analysis: Analysis) -> tuple[pd.Series, pd.Series]:
     """The signals of the hits on ready threads, and of those on others."""
     threads = analysis.threads
-    key = ["pid", "tid", "born_ns"]
+    key = thread_key(threads)
     hit = analysis.hits.merge(threads.loc[threads["hits"] > 0, [*key, "ready"]], on=key)
     return hit["signal"][hit["ready"]], hit["signal"][~hit["ready"]]

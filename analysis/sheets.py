@@ -164,7 +164,7 @@ def _considered(summary: Mapping[str, Any]) -> set[str]:
     question = Question(**summary["policy"])
     of_system = summary["trace"]["os"]
     names = set()
-    for of in (signals.numbering(of_system),) if of_system else (signals.LINUX, signals.FREEBSD):
+    for of in (signals.numbering(of_system),) if of_system else signals.NUMBERINGS:
         with suppress(UsageError):  # of traces of several systems one may not know the signal
             names |= {signals.name(signal, of) for signal in signals.members(question.considered(of))}
     return names

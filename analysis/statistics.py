@@ -21,7 +21,7 @@ from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
 from .result import Analysis
-from .tables import BAD, WORST_FIRST
+from .tables import BAD, WORST_FIRST, process_key
 
 Array = NDArray[Any]
 
@@ -211,9 +211,9 @@ def by(
         threads = threads.assign(hour=_hours(threads, clocks))
     if "creator" in asked:
         threads = threads.assign(creator_comm=_creators(threads, leaders or {}))
-    columns = list(dict.fromkeys(column for key in asked for column in KEYS[key]))
-    if "pid" in columns and "trace" in threads:
-        columns.insert(0, "trace")
+    process = process_key(threads)
+    named = (column for key in asked for column in KEYS[key])
+    columns = list(dict.fromkeys(part for column in named for part in (process if column == "pid" else [column])))
     number = threads.groupby(columns, sort=True).ngroup().to_numpy()
     table = threads[columns].drop_duplicates().sort_values(columns, ignore_index=True)
 
@@ -305,12 +305,14 @@ def births_per_second(threads: pd.DataFrame, start_ns: int, end_ns: int, bins: i
 def by_signal_and_process(analysis: Analysis) -> pd.DataFrame:
     """How long the ready threads of each process were exposed to each signal, in nanoseconds.
 
-    A row for each signal that was open in a window, by number, named; a column for each process (pid).
+    A row for each signal that was open in a window, by number, named; a column for each process: its pid, of several
+    traces the trace's number and the pid.
     """
-    exposure = analysis.exposure
-    table = per_signal(exposure["signals"], exposure["exposure_ns"], exposure["pid"]).T
+    exposure, key = analysis.exposure, process_key(analysis.exposure)
+    table = per_signal(exposure["signals"], exposure["exposure_ns"], exposure.groupby(key).ngroup()).T
     names = pd.Index([sig.name(signal, analysis.numbering) for signal in table.index], name="signal", dtype="str")
-    return table.set_axis(names)
+    processes = pd.MultiIndex.from_frame(exposure[key].drop_duplicates().sort_values(key))
+    return table.set_axis(names).set_axis(processes if len(key) > 1 else processes.get_level_values(0), axis=1)
 
 
 def per_signal(sets: pd.Series, values: pd.Series, groups: pd.Series) -> pd.DataFrame:

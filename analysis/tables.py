@@ -115,6 +115,16 @@ def names(table: tuple[Column, ...]) -> list[str]:
     return [column.name for column in table]
 
 
+def process_key(table: pd.DataFrame) -> list[str]:
+    """The columns that tell processes apart: of several traces the same pid in two is two processes."""
+    return ["trace", "pid"] if "trace" in table else ["pid"]
+
+
+def thread_key(table: pd.DataFrame) -> list[str]:
+    """The columns that tell born threads apart."""
+    return [*process_key(table), "tid", "born_ns"]
+
+
 def worst_first(threads: pd.DataFrame) -> pd.DataFrame:
     """Threads by verdict, hits, exposure and birth, the worst first."""
     return threads.sort_values(

@@ -43,11 +43,13 @@ def members(word: int) -> list[int]:
 class Numbering:
     """The signals of one system.
 
-    standard: names of the classic signals, by number. internal: those of the C library. unblockable: the set of KILL
-    and STOP. kept_back: the set of what a mask that blocks everything may leave out.
+    label: the system's name in a sentence. standard: names of the classic signals, by number. internal: those of the C
+    library. unblockable: the set of KILL and STOP. kept_back: the set of what a mask that blocks everything may leave
+    out.
     """
 
     system: str
+    label: str
     standard: dict[int, str]
     internal: dict[int, str]
     unblockable: int
@@ -80,6 +82,7 @@ def _numbered(names: str) -> dict[int, str]:
 # signal(7), "Standard signals", x86/ARM column, from 1 on. nptl(7): NPTL's own two; musl adds 34 for membarrier().
 LINUX = Numbering(
     "linux",
+    "Linux",
     _numbered(
         "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP "
         "TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS"
@@ -91,6 +94,7 @@ LINUX = Numbering(
 # sys/signal.h of FreeBSD; 32 and 33 belong to libthr and librt.
 FREEBSD = Numbering(
     "freebsd",
+    "FreeBSD",
     _numbered(
         "HUP INT QUIT ILL TRAP ABRT EMT FPE KILL BUS SEGV SYS PIPE ALRM TERM URG STOP TSTP CONT CHLD "
         "TTIN TTOU IO XCPU XFSZ VTALRM PROF WINCH INFO USR1 USR2"
@@ -99,6 +103,7 @@ FREEBSD = Numbering(
     word_of((9, 17)),
     word_of((9, 17, 32, 33)),
 )
+NUMBERINGS = (LINUX, FREEBSD)
 LINUX_NAMES = LINUX.standard
 SYNCHRONOUS_NAMES = frozenset({"ILL", "TRAP", "EMT", "BUS", "FPE", "SEGV", "SYS"})
 UNBLOCKABLE = LINUX.unblockable
@@ -136,7 +141,7 @@ def signal_class(signal: int, of: Numbering = LINUX) -> SignalClass:
 def number(text: str, of: Numbering = LINUX) -> int:
     """The number of a signal given as `PROF`, `SIGPROF`, `SIGRTMIN+3` or `27`.
 
-    Raises UsageError for anything else.
+    Raises UsageError for anything else, and for the name of a signal that only another system has.
     """
     wanted = text.strip().upper()
     if wanted.isascii() and wanted.isdigit():
@@ -147,6 +152,8 @@ def number(text: str, of: Numbering = LINUX) -> int:
         for signal in range(1, LINUX_COUNT + 1):
             if name(signal, of) == wanted:
                 return signal
+        if any(wanted == name(signal, other) for other in NUMBERINGS for signal in other.standard | other.internal):
+            raise UsageError(f"{of.label} has no {wanted}")
     raise UsageError(f"unknown signal {text!r}: give a name such as SIGPROF or a number from 1 to {LINUX_COUNT}")
 
 

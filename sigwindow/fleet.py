@@ -74,7 +74,7 @@ def read(
     try:
         windows = Windows(question, reader.info.os)
     except UsageError as error:  # right elsewhere: it was parsed
-        raise InputError(f"{printable(str(name))} is of {printable(reader.info.os)}: {error}") from None
+        raise InputError(f"{printable(str(name))}: {error}") from None
     try:
         for columns in _ahead(map(windows.prepared, reader.batches(windows.columns))):
             windows.take(columns)

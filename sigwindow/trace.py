@@ -24,6 +24,7 @@ from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.summary import summarise
 from sigwindow.analysis.words import sentence
 from sigwindow.collector import files, tracefile
+from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo, common
@@ -163,6 +164,15 @@ class Trace:
         given = risks.parse_rates(texts, self.analysis.numbering)
         return risks.risk(self.analysis, given, births)
 
+    def signal_names(self, mask: int) -> list[str]:
+        """The names of the signals in a set, as the columns `birth_mask` and `exposed_signals` have them.
+
+        >>> trace = read("notebooks/traces/newosproc-broken.arrows")
+        >>> trace.threads["exposed_signals"].map(trace.signal_names).iloc[0]
+        ['SIGUSR1', 'SIGPROF']
+        """
+        return [sig.name(signal, self.analysis.numbering) for signal in sig.members(int(mask))]
+
     def compare(self, new: Trace) -> Comparison:
         """Compare this trace, the base, with another one.
 
@@ -201,7 +211,7 @@ class Trace:
             return NotImplemented
         if self.question != other.question:
             raise UsageError(
-                f"one trace is asked {self.question}, the other {other.question}: "
+                f"one trace is asked {sheets.asked(self.question)}, the other {sheets.asked(other.question)}: "
                 "give both the same by under(ready=..., signals=...)"
             )
         return Trace(self.sources + other.sources, self.question, keep=self._keep + other._keep)

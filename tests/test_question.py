@@ -32,20 +32,36 @@ def test_what_is_wrong_is_told_when_it_is_asked() -> None:
 def test_a_signal_of_one_system_is_right_for_its_traces_only() -> None:
     question = Question.parse("auto", "SIGINFO")
     assert question.considered(sig.FREEBSD) == sig.word_of([29])
-    with pytest.raises(UsageError, match="SIGINFO"):
+    with pytest.raises(UsageError, match=r"^Linux has no SIGINFO$"):
         question.considered(sig.LINUX)
+    with pytest.raises(UsageError, match=r"^FreeBSD has no SIGPWR$"):
+        Question.parse("auto", "SIGPWR").considered(sig.FREEBSD)
 
 
-def test_traces_of_several_systems_are_asked_together(tmp_path: Path, sigwindow: Run) -> None:
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A folder of a trace of each system."""
     for system in ("linux", "freebsd"):
         info = replace(TraceInfo.here(backend="test"), os=system)
         with (tmp_path / f"{system}.arrows").open("wb") as file, tracefile.Writer(file, info) as writer:
             writer.write(batch({"time_ns": 1, "kind": "exit"}))
-    done = sigwindow("analyze", tmp_path, "--signals", "SIGINFO")
+    return tmp_path
+
+
+def test_traces_of_several_systems_are_asked_together(both: Path, sigwindow: Run) -> None:
+    done = sigwindow("analyze", both, "--signals", "SIGINFO")
     assert done.code == 4
-    assert "linux.arrows" in done.err
-    assert "SIGINFO" in done.err
+    assert done.err.endswith("linux.arrows: Linux has no SIGINFO\n")
     assert "freebsd.arrows" in done.out
+
+
+def test_a_set_is_named_by_the_numbers_of_its_system(both: Path) -> None:
+    mask = sig.word_of([2, 30])
+    linux, freebsd = (package.read(both / f"{system}.arrows") for system in ("linux", "freebsd"))
+    assert linux.signal_names(mask) == ["SIGINT", "SIGPWR"]
+    assert freebsd.signal_names(mask) == ["SIGINT", "SIGUSR1"]
+    with pytest.raises(UsageError, match="traces of Linux and FreeBSD can't be read as one"):
+        _ = (linux + freebsd).threads
 
 
 def test_traces_that_are_asked_different_questions_are_not_added() -> None:

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from sigwindow.analysis.engine.windows import Windows
-from sigwindow.analysis.result import Analysis
+from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.risk import ZERO_HITS_BOUND, parse_rates, poisson_interval, risk
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import name, number, signal_class
@@ -26,8 +26,17 @@ def analysis(
 ) -> Analysis:
     """Threads 0, 1, ... of which some are ready; exposure by signal; hits as (tid, signal)."""
     tid = np.arange(len(ready))
+    empty = Windows().result()
+    by_signal = pd.DataFrame(
+        {
+            "signal": list(exposures_ns),
+            "name": [name(signal) for signal in exposures_ns],
+            "class": [signal_class(signal) for signal in exposures_ns],
+            "exposure_ns": np.array(list(exposures_ns.values()), np.int64),
+        }
+    )
     return replace(
-        Windows().result(),
+        empty,
         threads=pd.DataFrame(
             {
                 "pid": 1,
@@ -42,16 +51,8 @@ def analysis(
             [(1, thread, 0, 5, signal, False) for thread, signal in hits],
             columns=["pid", "tid", "born_ns", "time_ns", "signal", "critical"],
         ).astype({"pid": int, "tid": int, "born_ns": int, "signal": int}),
-        by_signal=pd.DataFrame(
-            {
-                "signal": list(exposures_ns),
-                "name": [name(signal) for signal in exposures_ns],
-                "class": [signal_class(signal) for signal in exposures_ns],
-                "exposure_ns": np.array(list(exposures_ns.values()), np.int64),
-            }
-        ),
-        start_ns=0,
-        end_ns=round(duration_s * 1e9),
+        by_signal=by_signal,
+        totals=replace(empty.totals, duration_ns=round(duration_s * 1e9), by_signal=by_signal),
     )
 
 
@@ -128,6 +129,14 @@ def test_a_signal_that_was_never_exposed_has_no_rate_but_a_bound() -> None:
 def test_hits_on_unready_threads_are_told_apart() -> None:
     found = risk(analysis({PROF: 1000 * MS}, [(0, PROF), (1, PROF), (1, PROF)], [True, False]))
     assert only(found, "hits", "hits_unready", "rate_hz") == [1, 2, 1]
+
+
+def test_two_traces_are_twice_the_births_and_the_hits_in_twice_the_time() -> None:
+    """Ids of threads mean nothing beyond one trace, and the time between two traces is no time of either."""
+    one = analysis({PROF: 1000 * MS}, [(0, PROF)], [True] * 10)
+    later = replace(one, start_ns=10**18, end_ns=10**18 + 2 * 10**9)
+    columns = ("hits", "hits_unready", "rate_hz", "hits_per_birth", "mean_time_to_first_hit_s")
+    assert only(risk(combined([one, later])), *columns) == pytest.approx([2, *only(risk(one), *columns)[1:]])
 
 
 def test_only_signals_that_count_or_have_a_rate() -> None:

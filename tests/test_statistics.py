@@ -379,6 +379,9 @@ def test_by_signal_and_process() -> None:
         5: {"SIGUSR1": 320, "SIGPROF": 20, "SIGRTMIN+30": 300},
         7: {"SIGUSR1": 0, "SIGPROF": 1, "SIGRTMIN+30": 0},
     }
+    analysis.exposure.insert(0, "trace", [0, 1, 0])
+    found = statistics.by_signal_and_process(analysis)
+    assert found.loc["SIGUSR1"].to_dict() == {(0, 5): 300, (0, 7): 0, (1, 5): 20}
     analysis.exposure = analysis.exposure.iloc[:0]
     assert statistics.by_signal_and_process(analysis).empty
 
