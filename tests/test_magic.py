@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_notebooks import REFUSED, WITHOUT_RIGHTS, execute, text_of
+from needs import needs
+from test_notebooks import REFUSED, WITHOUT_EBPF, WITHOUT_RIGHTS, execute, text_of
 
 THREADS = """\
 import threading
@@ -136,6 +138,13 @@ def test_wrong_use_is_told_without_a_traceback(tmp_path: Path) -> None:
         assert "Traceback" not in text
         if message in usage:
             assert "%sigwindow attach PID... [--duration SECONDS]" in text
+
+
+def test_strace_records_where_ebpf_is_not_allowed(tmp_path: Path) -> None:
+    needs("strace", shutil.which("strace") is not None, "install strace")
+    (cell,) = run(tmp_path, [f"%%sigwindow\n{THREADS}"], launcher=WITHOUT_EBPF)
+    assert "no eBPF here: strace traces instead" in "".join(cell["outputs"][0]["text"])
+    assert "<Trace of 13 threads born" in text_of(cell)
 
 
 def test_without_rights_it_says_what_to_do(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_pid_is_told_from_what_only_looks_like_one(monkeypatch: pytest.MonkeyP
         procfs.pid_of(str(2**22))
 
 
-def test_what_waits_for_the_whole_process_is_told() -> None:
+def test_what_waits_for_the_whole_process_is_told(sigwindow: Run) -> None:
     script = (
         "import os, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [10, 12])\n"
         "os.kill(os.getpid(), 10)\nsignal.raise_signal(12)\nprint(flush=True)\ninput()"
@@ -219,8 +219,11 @@ def test_what_waits_for_the_whole_process_is_told() -> None:
         assert process.stdout
         process.stdout.readline()
         thread = procfs.threads(process.pid)[0]
+        shown = sigwindow("inspect", process.pid).out
         process.communicate(b"\n")
     assert (thread.pending, thread.pending_process) == (1 << 11, 1 << 9)
+    assert re.search(r"\[USR1 USR2\] +\[INT\] +\[USR2\]", shown)
+    assert "for the whole process, until a thread lets it through: [USR1]" in shown
 
 
 # ---- what a capture says and leaves behind --------------------------------------------------------------------------

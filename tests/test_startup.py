@@ -1,12 +1,14 @@
-"""What a capture loads before its first event, seen in a fresh interpreter: none of the packages that take long."""
+"""What is loaded before a capture's first event, and by commands that need no table: no package that takes long."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+LOADED = "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
 HEAVY = {"pandas", "numba", "rich", "matplotlib", "scipy"}
 
 RECORDS = """
@@ -32,8 +34,20 @@ assert len(order.take(before_ns=9)) == 1
 """
 
 
+def loaded(program: str, *arguments: object) -> set[str]:
+    """The packages that are loaded at the end of a program."""
+    command = [sys.executable, "-c", program + LOADED, *map(str, arguments)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stderr.split())
+
+
 @pytest.mark.parametrize("program", [RECORDS, LINES], ids=["records", "lines"])
-def test_events_are_made_without_heavy_packages(program: str, tmp_path: object) -> None:
-    program += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert not HEAVY & set(done.stdout.split())
+def test_events_are_made_without_heavy_packages(program: str, tmp_path: Path) -> None:
+    assert not HEAVY & loaded(program, tmp_path)
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["inspect", "1"], ["run", "--help"]], ids=" ".join)
+def test_commands_without_tables_need_none_of_them(command: list[str]) -> None:
+    run = f"from sigwindow.__main__ import run\nrun({command})"
+    assert not (HEAVY | {"numpy", "pyarrow"}) - {"rich"} & loaded(run)
+    as_json = f"from sigwindow.__main__ import run\nrun({[*command, '--json']})"
+    assert command[0] == "run" or "rich" not in loaded(as_json)

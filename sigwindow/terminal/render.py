@@ -93,13 +93,16 @@ def _checks(found: Iterable[Check]) -> RenderableType:
 
 
 def threads_now(found: list[Thread]) -> RenderableType:
-    """The answer of `sigwindow inspect`: which handled signals can reach which thread."""
-    rows = [
-        (str(of.tid), printable(of.comm), signals.describe(of.mask), signals.describe(of.handled & ~of.mask))
-        for of in found
-    ]
-    texts = (Column("blocked", "text"), Column("handled signals let through", "text"))
-    return Drawn(Sheet([Column("tid"), Column("name", "name"), *texts], rows))
+    """The answer of `sigwindow inspect`: which handled signals can reach which thread, and which wait."""
+    columns = [Column("tid"), Column("name", "name"), Column("blocked", "text")]
+    columns += [Column("handled signals let through", "text"), Column("pending", "text")]
+    rows = []
+    for of in found:
+        sets = (of.mask, of.handled & ~of.mask, of.pending)
+        rows.append((str(of.tid), printable(of.comm), *map(signals.describe, sets)))
+    waiting = found[0].pending_process if found else 0
+    rest = f"pending for the whole process, until a thread lets it through: {signals.describe(waiting)}"
+    return Drawn(Sheet(columns, rows, rest=rest if waiting else ""))
 
 
 def live(glance: Glance, width: int, rows: int) -> RenderableType:
