@@ -43,7 +43,7 @@ from .canvas import (
 from .colours import VERDICT_COLOURS
 from .statistics import births_per_second, name_groups, per_signal, survival
 from .tables import VERDICTS, WORST_FIRST, process_key, thread_key
-from .words import sentence
+from .words import counted, sentence, share
 
 if TYPE_CHECKING:
     from .result import Analysis
@@ -67,7 +67,7 @@ def ecdf(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None = No
     """The shares of threads whose setup window, and whose exposure, last at most so long.
 
     The setup's curve is 1 - survival (Kaplan-Meier) with its 95 % band: an unready thread counts for as long as it was
-    seen, and a tick on the curve marks where that ended. The exposure's curve is of ready threads; those never exposed
+    seen, and a tick on the curve marks where that ended. The exposure's curve is of ready threads; those not exposed
     make the height at which it begins.
 
     analysis: what to draw. ax: where; by default a new figure. info: what the trace says of itself. kwargs: for
@@ -106,7 +106,7 @@ def histogram(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None
     edges = np.geomspace(low, high, steps + 1)
     outlines: tuple[tuple[pd.Series, str, str, dict[str, Any]], ...] = (
         (ready["setup_ns"], "setup window", "of no length", {"fill": True, "color": SKY, "alpha": 0.6}),
-        (ready["exposure_ns"], "exposure", "never exposed", {"color": EXPOSED, "linewidth": 1.5}),
+        (ready["exposure_ns"], "exposure", "not exposed", {"color": EXPOSED, "linewidth": 1.5}),
         (unready["setup_ns"], "unready: so far", "of no length", {"color": BLACK, "linestyle": ":", "linewidth": 1.5}),
     )
     for lengths_ns, label, zero, style in outlines:
@@ -146,8 +146,7 @@ def timeline(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None 
     _marks(ax, analysis, threads)
     ax.set_ylim(1, 0)
     if count <= _NAMED_ROWS:
-        names = [f"{in_ascii(comm)} {tid}" for comm, tid in zip(threads["comm"], threads["tid"], strict=True)]
-        ax.set_yticks(threads["y"], labels=names, fontsize="small", parse_math=False)
+        ax.set_yticks(threads["y"], labels=_labels(threads, "tid"), fontsize="small", parse_math=False)
         verdicts = threads["verdict"].tolist()
     else:
         bands = threads.groupby("rank").agg(
@@ -254,7 +253,7 @@ def rate(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None = No
         axes.set_ylim(0, axes.get_ylim()[1] if len(threads) else 1)
     ax.set(
         xlim=(0, span_s / unit_s),
-        xlabel=f"time since the trace began ({unit})",
+        xlabel=f"time since the {'first ' * ('trace' in threads)}trace began ({unit})",
     )
     ax.set_ylabel("births a second")
     thousands(ax)
@@ -286,11 +285,8 @@ def compare(
     names = map(in_ascii, labels)
     for analysis, name, info, colour in zip((base, new), names, infos, (BLUE, ORANGE), strict=True):
         threads = analysis.threads
-        shares = threads["verdict"].value_counts(normalize=True).reindex(WORST_FIRST, fill_value=0)
-        verdicts = [f"{shares[verdict]:.1%} {verdict}" for verdict in WORST_FIRST if shares[verdict]]
-        label = "\n".join(
-            [f"{len(threads):,} threads in {name}", *verdicts]
-        )  # no _ first: matplotlib hides such a label
+        shares = [f"{share(count, len(threads))} {verdict}" for verdict, count in _verdicts(threads).items() if count]
+        label = "\n".join([f"{counted(len(threads), 'thread')} in {name}", *shares])  # a label with _ first is hidden
         _setup_curve(ax, threads, low, high, {"color": colour, "label": label})
         _exposure_curve(ax, threads, low, high, {"color": colour, **wide_dots})
         warnings += [f"{name}: {line}" for line in reservations(analysis)]
@@ -319,10 +315,15 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def _verdicts(threads: pd.DataFrame) -> dict[str, int]:
+    """How many threads have which verdict, the worst first."""
+    counts = threads["verdict"].value_counts()
+    return {verdict: int(counts.get(verdict, 0)) for verdict in WORST_FIRST}
+
+
 def _verdict(threads: pd.DataFrame) -> str:
     """The verdict on all threads, in the sentence of the summary."""
-    counts = threads["verdict"].value_counts().reindex(WORST_FIRST, fill_value=0)
-    return sentence({"born": len(threads), **counts, "uncertain": int(threads["uncertain"].sum())})
+    return sentence({"born": len(threads), **_verdicts(threads), "uncertain": int(threads["uncertain"].sum())})
 
 
 def _key(told: list[str]) -> list[str]:
@@ -366,7 +367,7 @@ def _setup_curve(ax: Axes, threads: pd.DataFrame, low: float, high: float, style
 
 
 def _exposure_curve(ax: Axes, threads: pd.DataFrame, low: float, high: float, style: dict[str, Any]) -> None:
-    """The shares of ready threads by length of exposure, from the share that was never exposed."""
+    """The shares of ready threads by length of exposure, from the share that was not exposed."""
     lengths = np.sort(threads["exposure_ns"][threads["ready"]].to_numpy(np.float64)) * SECONDS
     if not len(lengths):
         return
@@ -375,6 +376,12 @@ def _exposure_curve(ax: Axes, threads: pd.DataFrame, low: float, high: float, st
     x = np.r_[low, lengths[drawn], high]
     share = np.r_[never, drawn + 1, len(lengths)] / len(lengths)
     ax.plot(x, share, **{"drawstyle": "steps-post"} | style)
+
+
+def _labels(table: pd.DataFrame, number: str) -> list[str]:
+    """What threads or processes are called: by name and number, and of several traces by the trace."""
+    traces = [f", trace {trace}" for trace in table["trace"]] if "trace" in table else [""] * len(table)
+    return [f"{in_ascii(comm)} {n}{of}" for comm, n, of in zip(table["comm"], table[number], traces, strict=True)]
 
 
 def _rank(threads: pd.DataFrame) -> NDArray[np.int64]:
@@ -401,7 +408,8 @@ def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFr
         cells = per_signal(exposure["signals"], exposure["exposure_ns"] * SECONDS, exposure["row"])
         traces = rows["trace"] if "trace" in rows else [0] * len(rows)
         names = zip(traces, rows["pid"], rows["comm"], strict=True)
-        rows["label"] = [f"{in_ascii(analysis.leaders.get((of, pid)) or comm)} {pid}" for of, pid, comm in names]
+        rows["comm"] = [analysis.leaders.get((trace, pid)) or comm for trace, pid, comm in names]
+        rows["label"] = _labels(rows, "pid")
     else:
         exposed = threads[threads["exposed_signals"] != 0]
         cells = per_signal(exposed["exposed_signals"], pd.Series(1, exposed.index), exposed["row"])

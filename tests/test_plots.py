@@ -25,8 +25,9 @@ from sigwindow.analysis import canvas, plots
 from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
-from sigwindow.analysis.result import Analysis
+from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.words import duration
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
@@ -244,7 +245,7 @@ def test_histogram_has_every_thread_once() -> None:
     assert sum(heights(axes, "setup window")) == ready.sum()
     assert sum(heights(axes, "exposure")) == exposed
     assert sum(heights(axes, "unready")) == (~ready).sum()
-    assert f"exposure\n(n = {exposed}; {ready.sum() - exposed} never exposed)" in legend(axes)
+    assert f"exposure\n(n = {exposed}; {ready.sum() - exposed} not exposed)" in legend(axes)
 
 
 def test_histogram_puts_a_length_in_its_step_and_counts_zeros_apart() -> None:
@@ -349,6 +350,31 @@ def test_signals_of_many_processes_is_bounded_and_has_the_critical_one_first() -
 def test_signals_says_how_many_others_are_critical() -> None:
     axes = plots.signals(rows(pid=np.arange(50), comm=["x"] * 50, verdict=["critical"] * 45 + ["hit"] * 5))
     assert cells(axes)[0][-1] == "10 others, 5 critical"
+
+
+def test_signals_keeps_the_same_pid_in_two_traces_apart() -> None:
+    of = rows(pid=[7], comm=["a"], verdict=["exposed"], exposure_ns=[1_000])
+    of.exposure = pd.DataFrame({"pid": [7], "signals": np.uint64(word_of([PROF])), "exposure_ns": [1_000]})
+    of.leaders = {(0, 7): "first"}
+    other = replace(of, leaders={(0, 7): "second"}, hits=of.hits)
+    hits(other, (0, PROF, True))
+    both = combined([of, other])
+    axes = plots.signals(both)
+    names, _, values = cells(axes)
+    assert names == ["first 7, trace 0", "second 7, trace 1"]
+    assert np.array(values) == pytest.approx(np.full((2, 1), 1e-6))
+    assert written(axes) == {(0, 1): "1!"}
+    assert footer(axes)[-1] == "2 traces; signals = async; ready = auto (altstack)"
+    timeline = plots.timeline(both)
+    assert [label.get_text() for label in timeline.get_yticklabels()] == ["a 1000, trace 0", "a 1000, trace 1"]
+    (mark,) = (line for line in timeline.get_lines() if str(line.get_label()).startswith("critical"))
+    assert len(np.asarray(mark.get_xdata())) == 1
+
+
+def test_micro_is_written_as_in_the_tables() -> None:
+    axes = plots.ecdf(rows(setup_ns=[3_000, 7_000]))
+    axes.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    assert duration(5_000) in [label.get_text() for label in axes.get_xticklabels()]
 
 
 def test_names_that_differ_in_their_digits_are_one_row() -> None:
