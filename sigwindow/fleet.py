@@ -76,8 +76,8 @@ def read(
     except UsageError as error:  # right elsewhere: it was parsed
         raise InputError(f"{printable(str(name))}: {error}") from None
     try:
-        for columns in _ahead(map(windows.prepared, reader.batches(windows.columns))):
-            windows.take(columns)
+        for columns in _ahead(map(windows.take_in, reader.batches(windows.columns))):
+            windows.walk(columns)
             if progress:
                 progress(reader.bytes_read, reader.bytes)
     except OrderError:

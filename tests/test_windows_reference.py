@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
 
 from sigwindow.analysis.engine import lives, store
+from sigwindow.analysis.engine.answer import Answer
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
+from sigwindow.analysis.tables import TABLES
 from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
 from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
 
@@ -98,6 +100,22 @@ def test_batches_and_the_order_within_them_do_not_matter(
     with small_chunks():
         analysis = measured(rows, "async", sizes, seed, ready=policy).result(policy)
         assert_as_reference(analysis, rows, "async", policy)
+
+
+@given(traces() | traces(living=True), st.integers(0, 60), st.sampled_from(POLICIES))
+def test_a_snapshot_stays_as_it_is(rows: list[Row], cut: int, policy: str) -> None:
+    question = Question(policy)
+    with small_chunks():
+        windows = measured(rows[:cut], ready=policy)
+        snapshot = windows.snapshot()
+        before = Answer(snapshot, question).analysis()
+        for row in rows[cut:]:
+            windows.feed(batch([row]))
+        after = Answer(snapshot, question).analysis()
+    for name in TABLES:
+        pd.testing.assert_frame_equal(getattr(before, name), getattr(after, name))
+    assert before.leaders == after.leaders
+    assert before.totals.verdicts == after.totals.verdicts
 
 
 def test_a_long_life_that_returns_to_its_state_at_birth() -> None:

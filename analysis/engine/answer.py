@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,21 +13,19 @@ import pyarrow as pa
 from sigwindow.analysis.durations import counted
 from sigwindow.analysis.question import POLICIES, Question
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.tables import BY_SIGNAL, HITS, TRAFFIC, VERDICTS, names
+from sigwindow.analysis.tables import BY_SIGNAL, HITS, LOSSES, TRAFFIC, VERDICTS, names
 from sigwindow.analysis.totals import EXPOSED, WORST, Totals
 from sigwindow.probes import signals as sig
 
 from .judged import Judged, policy_of
-from .records import Array
+from .records import LOSS, Array
+from .snapshot import Snapshot
 from .store import Part, joined
-
-if TYPE_CHECKING:
-    from .windows import Windows
 
 _VERDICT = pd.CategoricalDtype(list(VERDICTS), ordered=True)
 
 
-def _strings(words: list[str] | tuple[str, ...], codes: Array) -> pd.Series:
+def _strings(words: Sequence[str], codes: Array) -> pd.Series:
     """`words[code]` for every code, without a Python object each."""
     taken = pa.array(words, pa.large_string()).take(pa.array(codes))
     return pd.Series(pd.array(taken, dtype="str"))
@@ -39,49 +37,42 @@ def _optional(values: Array) -> pd.Series:
 
 
 class Answer:
-    """What Windows knows now, under one policy, with the living threads as if the trace ended here."""
+    """What a snapshot says under one policy.
 
-    def __init__(self, windows: Windows, question: Question) -> None:
+    Raises UsageError for an unknown policy, and ValueError for one that no windows were kept under.
+    """
+
+    def __init__(self, snapshot: Snapshot, question: Question) -> None:
         policies = question.policies
-        if not set(policies) <= set(windows.policies):
+        if not set(policies) <= set(snapshot.policies):
             raise ValueError(f"windows under {question.ready} were not kept")
-        self._windows = windows
+        self._snapshot = snapshot
         self._question = question
-        ended = windows._lives.at(windows._end_ns)
-        self._living, hits = ended.taken()
-        self._processes = ended.processes
+        self._comms, self._processes, self._considered = snapshot.comms, snapshot.processes, snapshot.considered
         self._policy = chosen = policy_of(self._processes, policies)
-        self._comms = windows._comms.words()
-        self._losses = pd.concat(
-            [pd.DataFrame({"from_ns": [], "to_ns": [], "count": []}, dtype=np.int64), *windows._losses],
-            ignore_index=True,
-        )
-        self._lost = np.sort(self._losses["from_ns"].to_numpy()), np.sort(self._losses["to_ns"].to_numpy())
-        hits = np.concatenate([*windows._hits, hits])
+        self._losses = np.concatenate([np.empty(0, LOSS), *snapshot.losses])
+        self._lost = np.sort(self._losses["from_ns"]), np.sort(self._losses["to_ns"])
+        hits, sums = np.concatenate(snapshot.hits), snapshot.sums
         self._hits = hits[hits["within"] >> chosen[hits["process"]] & 1 != 0]
-        sums = ended.sums
         self._sums = {
             "process": sums["process"],
             "signals": sums["exposed"],
             "exposure_ns": np.take_along_axis(sums["ns"], chosen[sums["process"]][:, None], axis=1)[:, 0],
         }
-        self._counts = ended.counts
 
     def _parts(self) -> Iterator[Judged]:
         """All lives, part by part, judged."""
-        for parts in (self._windows._ended_lives, self._living):
-            for part in parts:
-                yield self._judged(part)
+        return map(self._judged, self._snapshot.lives())
 
     def _judged(self, part: Part) -> Judged:
-        return Judged(part, self._policy[part.lives["process"]], self._windows._considered, self._lost)
+        return Judged(part, self._policy[part.lives["process"]], self._considered, self._lost)
 
     def tables(self) -> Iterator[pd.DataFrame]:
         for part in self._parts():
             yield self._table(part).take(np.argsort(part.lives["number"])).reset_index(drop=True)
 
     def analysis(self) -> Analysis:
-        windows, totals = self._windows, self.totals()
+        snapshot, totals = self._snapshot, self.totals()
         hits = pd.DataFrame({name: self._hits[name] for name in names(HITS)})
         named = self._processes[self._processes["comm"] >= 0]
         leaders = zip(named["pid"].tolist(), named["comm"].tolist(), strict=True)
@@ -91,15 +82,15 @@ class Answer:
             by_signal=totals.by_signal,
             exposure=self._exposure(),
             traffic=self._traffic(),
-            losses=self._losses,
+            losses=pd.DataFrame({name: self._losses[name] for name in names(LOSSES)}),
             leaders={(0, pid): self._comms[code] for pid, code in leaders},
             question=self._question,
-            start_ns=windows._start_ns,
-            end_ns=windows._end_ns,
-            events=windows._events,
+            start_ns=snapshot.start_ns,
+            end_ns=snapshot.end_ns,
+            events=snapshot.events,
             lost_events=totals.lost_events,
-            ended=windows._ended,
-            numbering=windows._numbering,
+            ended=snapshot.ended,
+            numbering=snapshot.numbering,
             totals=totals,
         )
 
@@ -130,14 +121,14 @@ class Answer:
                 "birth_mask": lives["birth_mask"],
                 "setup_ns": part.setup_ns,
                 "exposure_ns": part.exposure_ns,
-                "exposed_signals": part.exposed & self._windows._considered,
+                "exposed_signals": part.exposed & self._considered,
                 "first_exposed_ns": _optional(part.first_exposed_ns),
                 "hits": part.hits,
                 "critical_hits": part.critical,
                 "deferred": part.deferred,
                 "teardown_exposure_ns": lives["teardown_ns"],
                 "creator_tid": lives["creator"],
-                "creator_stack": _strings(self._windows._stacks.words(), lives["stack"]),
+                "creator_stack": _strings(self._snapshot.stacks, lives["stack"]),
                 "policy": _strings(POLICIES, part.policy),
                 "verdict": pd.Categorical.from_codes(part.verdict, dtype=_VERDICT),
                 "ready": part.ready,
@@ -146,13 +137,13 @@ class Answer:
         )
 
     def totals(self) -> Totals:
-        windows = self._windows
+        snapshot = self._snapshot
         total = Totals(
             self._question,
-            duration_ns=windows._end_ns - windows._start_ns,
-            events=windows._events,
+            duration_ns=snapshot.end_ns - snapshot.start_ns,
+            events=snapshot.events,
             lost_events=int(self._losses["count"].sum()),
-            ended=windows._ended,
+            ended=snapshot.ended,
         )
         processes = len(self._processes)
         verdicts = np.zeros((processes, len(VERDICTS)), np.int64)
@@ -162,7 +153,7 @@ class Answer:
         handled = np.bitwise_or.reduce(_bit(self._hits["signal"]))
         worst = []  # of every part, as parts
         exposed: Counter[tuple[str, str, bool, str, int]] = Counter()
-        internal = np.uint64(sig.word_of(windows._numbering.internal))
+        internal = np.uint64(sig.word_of(snapshot.numbering.internal))
         for part in self._parts():
             process = part.lives["process"]
             place = process * len(VERDICTS) + part.verdict
@@ -188,7 +179,7 @@ class Answer:
         total.by_signal = self._by_signal(int(handled), exposed_to)
         total.by_process = self._by_process(verdicts, exposure_ns, nameless)
         rows = [
-            (*circumstances, " ".join(sig.name(signal, windows._numbering) for signal in sig.members(signals)), threads)
+            (*circumstances, " ".join(sig.name(signal, snapshot.numbering) for signal in sig.members(signals)), threads)
             for (*circumstances, signals), threads in sorted(exposed.items())
         ]
         total.exposed = pd.DataFrame(rows, columns=list(EXPOSED))
@@ -231,7 +222,7 @@ class Answer:
         )
 
     def _named(self, signal: int) -> tuple[int, str, str]:
-        numbering = self._windows._numbering
+        numbering = self._snapshot.numbering
         return signal, sig.name(signal, numbering), sig.signal_class(signal, numbering)
 
     def _exposure(self) -> pd.DataFrame:
@@ -245,8 +236,8 @@ class Answer:
     def _traffic(self) -> pd.DataFrame:
         """One row a signal that was sent, or taken by a handler."""
         rows = [
-            (*self._named(signal), *self._counts[signal].tolist())
-            for signal in np.flatnonzero(self._counts.any(axis=1)).tolist()
+            (*self._named(signal), *self._snapshot.counts[signal].tolist())
+            for signal in np.flatnonzero(self._snapshot.counts.any(axis=1)).tolist()
         ]
         return pd.DataFrame(rows, columns=names(TRAFFIC))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from sigwindow.analysis.tables import VERDICTS
 
 from .judged import Judged, policy_of
 from .records import Array
-from .store import Part, Store
+from .store import Part
 from .windows import Windows
 
 _KEPT = 40  # threads kept for either list
@@ -94,19 +94,6 @@ class _Row(NamedTuple):
     ready: bool
 
 
-class _CountingStore(Store):
-    """A store that shows each part once to whoever counts."""
-
-    def __init__(self, count: Callable[[Part], None]) -> None:
-        super().__init__()
-        self._count = count
-
-    def add(self, part: Part) -> None:
-        """Put a part aside."""
-        self._count(part)
-        super().add(part)
-
-
 class LiveWindows(Windows):
     """Windows with counts that are always at hand: a life is counted when it ends, the living at every glance.
 
@@ -116,16 +103,15 @@ class LiveWindows(Windows):
 
     def __init__(self, question: Question, system: str = "linux") -> None:
         super().__init__(question, system)
-        self._ended_lives = _CountingStore(self._count)
         self._counts = {policy: _no_counts(0) for policy in self.policies}
         self._longest: list[_Row] = []
         self._latest: list[_Row] = []
-        self._past = deque([(0.0, 0, 0)], _RATE_GLANCES)  # time, events, births
+        self._glances = deque([(0.0, 0, 0)], _RATE_GLANCES)  # time, events, births
 
     def glance(self, elapsed_s: float, source: Source) -> Glance:
         """What there is to show now, so long after the begin."""
-        now = self._lives.at(self._end_ns)
-        processes, living = now.processes, now.taken()[0]
+        now = self.snapshot()
+        processes = now.processes
         policies = policy_of(processes, self.policies)
         counts = np.select(
             [policies[:, None] == policy for policy in self.policies],
@@ -133,42 +119,42 @@ class LiveWindows(Windows):
         )
         opened = np.zeros(len(processes), np.int64)
         longest, latest = self._longest, self._latest
-        for part in living:
+        for part in now.living:
             judged = self._judged(part, policies[part.lives["process"]])
             _count_into(counts, judged)
-            unready = ~judged.ready & ~part.lives["exited"] & (part.lives["end_ns"] == self._end_ns)
+            unready = ~judged.ready & ~part.lives["exited"] & (part.lives["end_ns"] == now.end_ns)
             opened += np.bincount(part.lives["process"][unready], minlength=len(opened))
             longest, latest = self._ranked(judged, longest, latest)
-        words = self._comms.words()
         births = int(counts[:, :-1].sum())
-        self._past.append((elapsed_s, self._events, births))
-        then_s, events_then, births_then = self._past[0]
+        self._glances.append((elapsed_s, now.events, births))
+        then_s, events_then, births_then = self._glances[0]
         over_s = max(elapsed_s - then_s, 1e-9)
         return Glance(
             elapsed_s,
-            self._events,
-            (self._events - events_then) / over_s,
+            now.events,
+            (now.events - events_then) / over_s,
             (births - births_then) / over_s,
             source.lost(),
             source.fill(),
             dict(zip(VERDICTS, counts[:, :-1].sum(axis=0).tolist(), strict=True)),
             int(opened.sum()),
-            _processes(processes, counts, opened, words),
-            [_thread(row, words) for row in longest if row.policy == policies[row.process]],
-            [_thread(row, words) for row in latest if row.policy == policies[row.process]],
+            _processes(processes, counts, opened, now.comms),
+            [_thread(row, now.comms) for row in longest if row.policy == policies[row.process]],
+            [_thread(row, now.comms) for row in latest if row.policy == policies[row.process]],
         )
 
     def _judged(self, part: Part, policy: Array) -> Judged:
-        return Judged(part, policy, self._considered, _NO_LOSSES)
+        return Judged(part, policy, self.considered, _NO_LOSSES)
 
-    def _count(self, part: Part) -> None:
-        """Count lives that have ended."""
+    def _keep(self, part: Part) -> None:
+        """Count lives that have ended, and put them aside."""
         process = part.lives["process"]
         for policy in self.policies:
             counts = self._counts[policy] = _grown(self._counts[policy], int(process.max()) + 1)
             _count_into(counts, self._judged(part, np.full(len(process), policy)))
         judged = self._judged(part, policy_of(self._lives.processes, self.policies)[process])
         self._longest, self._latest = self._ranked(judged, self._longest, self._latest)
+        super()._keep(part)
 
     def _ranked(self, judged: Judged, longest: list[_Row], latest: list[_Row]) -> tuple[list[_Row], list[_Row]]:
         """Both lists of exposed threads with those of some more lives."""
@@ -189,7 +175,7 @@ class LiveWindows(Windows):
                 *(lives[name].tolist() for name in ("born_ns", "pid", "tid", "process", "comm")),
                 judged.policy[places].tolist(),
                 judged.verdict[places].tolist(),
-                (judged.exposed[places] & self._considered).tolist(),
+                (judged.exposed[places] & self.considered).tolist(),
                 judged.ready[places].tolist(),
                 strict=True,
             ),

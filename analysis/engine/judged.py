@@ -51,14 +51,15 @@ class Judged:
         self.ready = self.ready_ns >= 0
         stop_ns = np.where(self.ready, self.ready_ns, lives["end_ns"])
         self.setup_ns = stop_ns - lives["born_ns"]
-        self.verdict = np.maximum.reduce(
-            [
-                (self.handled & considered != 0).astype(np.int8),
-                2 * (self.exposure_ns > 0).astype(np.int8),
-                3 * (self.hits > 0).astype(np.int8),
-                4 * (self.critical > 0).astype(np.int8),
-            ]
-        )
+        reached = {  # every verdict but the first one; a life has the worst that it reached
+            "masked": self.handled & considered != 0,
+            "exposed": self.exposure_ns > 0,
+            "hit": self.hits > 0,
+            "critical": self.critical > 0,
+        }
+        self.verdict = np.zeros(len(policy), np.int8)
+        for rank, verdict in enumerate(VERDICTS[1:], 1):
+            self.verdict[reached[verdict]] = rank
         self.uncertain = np.zeros(len(policy), bool)
         if len(losses[0]):
             # What is steady is decided by the last state: a loss in all of a life can change it.

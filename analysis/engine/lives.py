@@ -148,6 +148,8 @@ class Lives:
             threads=state.threads[:threads].copy(),
             ready=state.ready[:threads].copy(),
             segments=state.segments[:segments].copy(),
+            processes=self.processes.copy(),
+            counts=state.counts.copy(),
             sums=state.sums.copy(),
             by_set=state.by_set.copy(),
             **_room_for_lives(threads, len(state.policies)),

@@ -156,6 +156,7 @@ HIT = np.dtype(
 )
 # The exposure of ready threads by process and by the set of signals that were exposed at once.
 SUM = np.dtype([("process", "i4"), ("exposed", "u8"), ("ns", "i8", len(POLICIES))], align=True)
+LOSS = np.dtype([("from_ns", "i8"), ("to_ns", "i8"), ("count", "i8")])  # how many events, between which times
 ENTRY = np.dtype([("key", "i8"), ("word", "u8"), ("value", "i4")], align=True)  # value -1: a free one
 
 

@@ -76,9 +76,27 @@ class Store:
                     array.tofile(self._file)
             self._parts, self._bytes = [], 0
 
+    def parts(self) -> Parts:
+        """What was put aside so far."""
+        return Parts(self, len(self._filed), tuple(self._parts))
+
+    def filed(self, count: int) -> Iterator[Part]:
+        """The first `count` parts of those that are in the file."""
+        at = 0
+        for arrays in self._filed[:count]:
+            assert self._file
+            self._file.seek(at)
+            part = Part(*(np.fromfile(self._file, dtype, prod(shape)).reshape(shape) for dtype, shape in arrays))
+            at = self._file.tell()
+            yield part
+
+
+class Parts:
+    """The parts that a store had at one moment; may be gone through again and again."""
+
+    def __init__(self, store: Store, filed: int, in_memory: tuple[Part, ...]) -> None:
+        self._store, self._filed, self._in_memory = store, filed, in_memory
+
     def __iter__(self) -> Iterator[Part]:
-        if self._file:
-            self._file.seek(0)
-            for arrays in self._filed:
-                yield Part(*(np.fromfile(self._file, dtype, prod(shape)).reshape(shape) for dtype, shape in arrays))
-        yield from self._parts
+        yield from self._store.filed(self._filed)
+        yield from self._in_memory
