@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigwindow.probes.errors import UsageError
+from sigwindow.probes.text import printable
 
 _LOCAL = ("file://", "local://")  # URLs of this machine's files
 
@@ -34,9 +35,9 @@ def file_system(url: str) -> tuple[Any, str]:
 
         files, path = url_to_fs(url)
     except ImportError as error:  # fsspec itself, or the package for this kind of URL
-        raise UsageError(f"{url} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
+        raise UsageError(f"{printable(url)} needs a package: {error}. Try pip install 'sigwindow[fleet]'") from None
     except ValueError as error:
-        raise UsageError(f"{url}: {error}") from None
+        raise UsageError(printable(f"{url}: {error}")) from None
     return files, path
 
 
@@ -53,7 +54,7 @@ def listed(url: str, suffixes: tuple[str, ...]) -> list[str]:
         names = files.glob(path) if "*" in url else [n for n in files.ls(path, detail=False) if n.endswith(suffixes)]
         return [files.unstrip_protocol(name) for name in names]
     except Exception as error:  # each package for URLs has its own
-        raise UsageError(f"can't list {url}: {error}") from None
+        raise UsageError(printable(f"can't list {url}: {error}")) from None
 
 
 def opened(url: str) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sigwindow.analysis.export import FORMATS
 
 from . import options
 from .options import AnswerOptions
@@ -38,7 +42,7 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv", "parquet"]),
+    type=click.Choice(["table", "json", *FORMATS]),
     default="table",
     show_default=True,
     help="table and json are the summary, csv and parquet one row a thread.",
@@ -82,13 +86,13 @@ def analyze(
 
     if form == "parquet" and output is None:
         raise click.UsageError("--format parquet needs -o FILE")
-    if dask is not None and (form in ("csv", "parquet") or by or rates):
+    if dask is not None and (form in FORMATS or by or rates):
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
     names = fleet.expand(traces)
     answer = answers.Answer(answering, output, names)
     tables: list[Drawn] = []
-    if form in ("csv", "parquet"):
-        found = fleet.write_threads(names, form, output, question, force=answering.force)
+    if form in FORMATS:
+        found = _exported(names, form, output, question, force=answering.force)
     elif by or rates:
         found, tables = _with_tables(names, by, rates, question)
     else:
@@ -112,6 +116,21 @@ def analyze(
             _show(summary, everything, common, files if len(names) > 1 else [], tables, file)
     outcomes = [outcome for one in found if one.totals for outcome in answer.gates.judge(one.name, one.totals)]
     return answer.code(outcomes, unreadable) or (4 if unreadable else 0)
+
+
+def _exported(
+    names: Sequence[str], form: str, output: Path | None, question: Question, *, force: bool
+) -> list[Measured]:
+    """The totals of every file, whose threads are written on the way."""
+    from sigwindow import fleet
+    from sigwindow.analysis.export import Threads
+    from sigwindow.collector import files
+
+    with (
+        files.replacing(output, force=force) if output else nullcontext(sys.stdout.buffer) as file,
+        Threads(form, file, several=len(names) > 1) as threads,
+    ):
+        return [fleet.write_threads(name, question, threads) for name in names]
 
 
 def _measured(names: Sequence[str], dask: str | None, question: Question) -> list[Measured]:
