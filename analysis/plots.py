@@ -6,6 +6,7 @@ state, any backend), and returns the Axes. What the trace says of itself, where 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, Locator, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
@@ -147,24 +149,15 @@ def timeline(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None 
     ax.set_ylim(1, 0)
     if count <= _NAMED_ROWS:
         ax.set_yticks(threads["y"], labels=_labels(threads, "tid"), fontsize="small", parse_math=False)
-        verdicts = threads["verdict"].tolist()
+        _colour(ax.get_yticklabels(), threads["rank"])
     else:
-        bands = threads.groupby("rank").agg(
-            verdict=("verdict", "first"),
-            count=("y", "size"),
-            middle=("y", "mean"),
-            first=("y", "min"),
-            height=("height", "min"),
-        )
-        verdicts = bands["verdict"].tolist()
-        labels = [f"{size:,} {verdict}" for size, verdict in zip(bands["count"], verdicts, strict=True)]
-        ax.set_yticks(bands["middle"], labels=labels)
-        tops = (bands["first"] - bands["height"] / 2).iloc[1:]
-        ax.hlines(tops, 0, 1, transform=ax.get_yaxis_transform(), color="white", linewidth=2, zorder=2)
+        rows = threads.groupby("rank")["y"].agg(["size", "min", "mean"])
+        ax.set_yticks(rows["mean"], labels=[f"{rows['size'][rank]:,} {WORST_FIRST[rank]}" for rank in rows.index])
+        _colour(ax.get_yticklabels(), rows.index)
+        tops = rows["min"] - threads.groupby("rank")["height"].min() / 2
+        ax.hlines(tops.iloc[1:], 0, 1, transform=ax.get_yaxis_transform(), color="white", linewidth=2, zorder=2)
         ax.set_ylabel("threads by verdict")
     ax.tick_params(axis="y", length=0)
-    for tick, verdict in zip(ax.get_yticklabels(), verdicts, strict=True):
-        tick.set_color(VERDICT_COLOURS[verdict].paper)
     ax.set_title(_verdict(threads), wrap=True)
     legend(ax, gap_pt=20)  # beyond the marks at the right
     told = [
@@ -201,8 +194,7 @@ def signals(analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None =
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
     ax.set_yticks(range(len(rows)), labels=rows["label"], fontsize="small", parse_math=False)
-    for tick, rank in zip(ax.get_yticklabels(), rows["rank"], strict=True):
-        tick.set_color(VERDICT_COLOURS[WORST_FIRST[rank]].paper)
+    _colour(ax.get_yticklabels(), rows["rank"])
     names = [sig.name(signal, analysis.numbering) for signal in columns]
     ax.set_xticks(range(len(columns)), labels=names, fontsize="small", rotation=90)
     for tick, signal in zip(ax.get_xticklabels(), columns, strict=True):
@@ -387,6 +379,12 @@ def _labels(table: pd.DataFrame, number: str) -> list[str]:
 def _rank(threads: pd.DataFrame) -> NDArray[np.int64]:
     """The place of each thread's verdict in WORST_FIRST."""
     return pd.Categorical(threads["verdict"], WORST_FIRST).codes.astype(np.int64)
+
+
+def _colour(labels: Iterable[Text], ranks: Iterable[int]) -> None:
+    """Give labels the colours of the verdicts of what they name."""
+    for label, rank in zip(labels, ranks, strict=True):
+        label.set_color(VERDICT_COLOURS[WORST_FIRST[rank]].paper)
 
 
 def _grid(analysis: Analysis, by_process: bool) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

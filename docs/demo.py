@@ -54,7 +54,7 @@ def draw(traces: Sequence[Path], picture: Path) -> None:
         analysis, info = fleet.analyse(trace)
         plots.timeline(analysis, above, info)
         plots.ecdf(analysis, below, info)
-        above.set_title(f"{mode}: {above.get_title()}", fontsize="medium", fontweight="bold")
+        above.set_title(f"{mode}\n{above.get_title()}", fontsize="medium", fontweight="bold")
         below.set_title("")
     figure.savefig(picture, dpi=130)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +16,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
@@ -35,7 +37,8 @@ from sigwindow.probes.traceinfo import TraceInfo
 BLACK, GREY = "#000000", canvas.GREY.lower()
 PROF, USR1, SETXID = number("PROF"), number("USR1"), number("SETXID")
 SECOND = 10**9
-RUBY = Path(__file__).parent.parent / "notebooks" / "traces" / "ruby.arrows"
+ROOT = Path(__file__).resolve().parent.parent
+TRACES = ROOT / "notebooks" / "traces"
 
 
 def analysis(count: int, lost: int = 0, seed: int = 2, processes: int = 3) -> Analysis:
@@ -511,7 +514,7 @@ def test_timeline_draws_phases_to_scale() -> None:
 
 def test_timeline_shows_exposures_of_a_microsecond_in_windows_of_milliseconds() -> None:
     """Of Ruby's 97 exposed threads none could be seen."""
-    ruby, info = fleet.analyse(RUBY)
+    ruby, info = fleet.analyse(TRACES / "ruby.arrows")
     axes = plots.timeline(ruby, info=info)
     exposed = spans(axes, "exposed")
     assert len(exposed) == 97
@@ -607,6 +610,15 @@ def test_the_footer_has_room_in_a_figure_of_several(kind: str) -> None:
 @pytest.mark.parametrize("kind", FIGURES)
 def test_the_same_is_drawn_the_same(kind: str) -> None:
     assert save(FIGURES[kind](analysis(200)), "png") == save(FIGURES[kind](analysis(200)), "png")
+
+
+def test_readme_shows_the_figures_as_they_are(tmp_path: Path) -> None:
+    """Its picture was older than they were."""
+    demo = runpy.run_path(str(ROOT / "docs" / "demo.py"))
+    demo["draw"]([TRACES / f"newosproc-{mode}.arrows" for mode in demo["MODES"]], tmp_path / "demo.png")
+    drawn, shown = (imread(path)[..., :3] for path in (tmp_path / "demo.png", demo["README_PICTURE"]))
+    assert drawn.shape == shown.shape
+    assert np.abs(drawn - shown).mean() < 0.02  # another version of matplotlib's fonts is no other picture
 
 
 HOSTILE = ["$\\frac{1}{$", "名\x1b[2J", "a\nb", "</text><script>", "--><!--", "_x", "\U0001f480" * 15]
