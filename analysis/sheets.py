@@ -18,7 +18,7 @@ from sigwindow.probes.text import printable
 
 from .question import Question
 from .tables import BAD, WORST_FIRST, badness, worst_of
-from .words import counted, duration, first_few, frames, share
+from .words import by_verdict, counted, duration, first_few, frames, more, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,19 +183,8 @@ def _signals(rows: Sequence[Mapping[str, Any]], considered: set[str]) -> Sheet:
     left = [row["signal"] for group in groups[_SIGNALS:] for row in group]
     words = (Column("signals", "text"), Column("class", "word"), Column("considered", "word"))
     return Sheet(
-        [*words, *_numbers("threads", "exposure", "hits", "critical")], cells, rest=_more(", ".join(left), len(left))
+        [*words, *_numbers("threads", "exposure", "hits", "critical")], cells, rest=more(len(left), ", ".join(left))
     )
-
-
-def _more(what: str, number: int) -> str:
-    """What a table that was cut says below it: how many rows more there are, and what they amount to."""
-    return f"{number:,} more: {what}" if number > 0 else ""
-
-
-def _amount(rows: Sequence[Mapping[Any, Any]]) -> str:
-    """The threads of some rows by verdict."""
-    counts = {verdict: sum(row.get(verdict, 0) for row in rows) for verdict in WORST_FIRST}
-    return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in WORST_FIRST if counts[verdict])
 
 
 def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -207,7 +196,7 @@ def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
         told = (str(row["pid"]), str(born), *counts, duration(row["exposure_ns"]))
         cells.append((printable(row["comm"]), *told, row["policy"]))
     columns = [Column("process", "name"), *_numbers("pid", "born", *BAD, "exposure"), Column("policy", "word")]
-    return Sheet(columns, cells, rest=_more(_amount(rows[_PROCESSES:]), len(rows) - _PROCESSES))
+    return Sheet(columns, cells, rest=more(len(rows) - _PROCESSES, by_verdict(rows[_PROCESSES:])))
 
 
 def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) -> Sheet:
@@ -225,7 +214,7 @@ def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) ->
     ]
     columns = _numbers("tid", "exposure", "setup", "hits", "critical")
     left = {verdict: counts[verdict] - sum(row["verdict"] == verdict for row in rows) for verdict in BAD}
-    rest = _more(_amount([left]), sum(left.values()))
+    rest = more(sum(left.values()), by_verdict([left]))
     return Sheet([Column("worst threads", "name"), *columns, Column("verdict", "word")], cells, rest=rest)
 
 
@@ -264,10 +253,10 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
         for row in shown.astype(object).where(shown.notna(), None).itertuples(index=False)
     ]
     rest = found.iloc[_GROUPS:]
-    what = _amount(rest.to_dict("records"))
+    what = by_verdict(rest.to_dict("records"))
     if "comm" in rest:  # names that differ in their numbers only are told as one
         what += f" ({first_few(list(map(printable, name_groups(rest['comm']).unique())))})"
-    return Sheet(columns, rows, printable(title), _more(what, len(rest)))
+    return Sheet(columns, rows, printable(title), more(len(rest), what))
 
 
 def _cell(column: str, value: Any) -> str:

@@ -6,10 +6,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from sigwindow.probes.errors import UsageError
 
-from .tables import BAD
+from .tables import BAD, WORST_FIRST
 
 WITH_A_BUFFER = ("bcc",)  # back ends whose buffer --buffer sizes
 _UNITS_NS = {"d": 86_400e9, "h": 3_600e9, "min": 60e9, "s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}  # the longest first
@@ -43,6 +44,17 @@ def share(count: int, of: int) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things, as in `1 thread` and `1,412 threads`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def more(rows: int, what: str) -> str:
+    """What a table that was cut says below it: how many rows more there are, and what they amount to."""
+    return f"{rows:,} more: {what}" if rows > 0 else ""
+
+
+def by_verdict(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """The threads of some rows, which have their counts by verdict, as in `3 critical, 40 masked`."""
+    counts = {verdict: sum(row.get(verdict, 0) for row in rows) for verdict in WORST_FIRST}
+    return ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in WORST_FIRST if counts[verdict])
 
 
 def first_few(names: Sequence[str], most: int = 6) -> str:
