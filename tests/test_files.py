@@ -311,3 +311,66 @@ def test_the_trace_that_nobody_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         path.touch()
         os.utime(path, (age_s, age_s))
     assert files.last_kept() == first
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In the working directory, an older trace that was kept, and the last one, which is returned by its name."""
+    monkeypatch.chdir(tmp_path)
+    for age_s, (name, comm) in enumerate((("node", "older"), ("late", "last"))):
+        path = files.kept_name(comm, 7)
+        shutil.copy(ROOT / "notebooks" / "traces" / f"{name}.arrows", path)
+        os.utime(path, (age_s, age_s))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [
+        ("analyze TRACE --format csv", None),
+        ("analyze TRACE --json OUT", "out"),
+        ("report -o OUT TRACE", "out.html"),
+        ("plot ecdf TRACE -o OUT", "out.svg"),
+        ("plot compare BASE TRACE -o OUT", "out.svg"),
+        ("compare BASE TRACE --json OUT", "out"),
+    ],
+)
+def test_the_last_trace_need_not_be_named(sigwindow: Run, kept: Path, command: str, out: str | None) -> None:
+    def answer(trace: str) -> tuple[object, bytes]:
+        words = [{"TRACE": trace, "BASE": str(TRACE), "OUT": out}.get(word, word) for word in command.split()]
+        done = sigwindow(*words)
+        assert done.code == 0
+        return done, Path(out).read_bytes() if out else b""
+
+    last = answer("--last")
+    if out:
+        Path(out).unlink()
+    assert answer(str(kept))[0] == last[0]
+    if out and not out.endswith(".svg"):  # a figure has the time in it
+        assert Path(out).read_bytes() == last[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("analyze", "name a trace, or give --last"),
+        ("analyze other.arrows --last", "give it, or name the trace"),
+        ("report -o out", "name a trace, or give --last"),
+        ("report -o out other.arrows --last", "give it, or name the trace"),
+        ("plot ecdf -o out.svg", "name a trace, or give --last"),
+        ("plot ecdf other.arrows --last -o out.svg", "give it, or name the trace"),
+        ("plot compare --last -o out.svg", "give it, or name the trace"),
+        ("plot compare other.arrows -o out.svg", "BASE and --last"),
+        ("compare other.arrows", "BASE and --last"),
+        ("compare other.arrows more.arrows --last", "give it, or name the trace"),
+        ("analyze --last", "no trace of an earlier run or attach"),
+    ],
+)
+def test_the_last_trace_and_others(
+    sigwindow: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = sigwindow(*command.split())
+    assert (done.code, done.out) == (2, "")
+    assert why in done.err
+    assert not names(tmp_path)

@@ -63,7 +63,8 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
     callback=_scheduler,
     help="Read the files on a Dask cluster: the one at ADDRESS, or one started here.",
 )
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+@options.last
+@click.argument("traces", metavar="TRACE...", nargs=-1)
 def analyze(
     traces: Sequence[str],
     form: str,
@@ -71,6 +72,7 @@ def analyze(
     by: tuple[str, ...],
     rates: Sequence[str],
     dask: str | None,
+    last: bool,
     question: Question,
     answering: AnswerOptions,
 ) -> int:
@@ -88,7 +90,7 @@ def analyze(
         raise click.UsageError("--format parquet needs -o FILE")
     if dask is not None and (form in FORMATS or by or rates):
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
-    names = fleet.expand(traces)
+    names = fleet.expand(options.named(traces, last))
     answer = answers.Answer(answering, output, names)
     tables: list[Drawn] = []
     if form in FORMATS:

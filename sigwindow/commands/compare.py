@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 @click.command()
 @options.question
 @options.answering_comparison
+@options.last
 @click.argument("base")
-@click.argument("new")
-def compare(base: str, new: str, question: Question, answering: ComparisonOptions) -> int:
+@click.argument("new", required=False)
+def compare(base: str, new: str | None, last: bool, question: Question, answering: ComparisonOptions) -> int:
     """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
     from sigwindow import fleet
     from sigwindow.analysis import compare as comparing
@@ -26,6 +27,7 @@ def compare(base: str, new: str, question: Question, answering: ComparisonOption
 
     from .answer import Answer
 
+    base, new = options.named([base, *([new] if new else [])], last, two=True)
     answer = Answer(answering, inputs=(base, new))
     before, after = (fleet.analyse(name, question)[0] for name in (base, new))
     comparison = comparing.compare(before, after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import click
 
+from sigwindow.collector import files
 from sigwindow.collector.backends import BACKENDS
 
 if TYPE_CHECKING:
@@ -204,6 +205,26 @@ capturing = _group("capturing", CaptureOptions)
 answering = _group("answering", AnswerOptions)
 answering_comparison = _group("answering", ComparisonOptions)
 force = click.option("--force", is_flag=True, help="Overwrite files that exist.")
+last = click.option(
+    "--last", is_flag=True, help="Take the newest trace that `run` or `attach` kept in the working directory."
+)
+
+
+def named(traces: Sequence[str], last: bool, *, two: bool = False) -> list[str]:
+    """The traces that a command line names; with `--last` the newest one that was kept, which nobody need name.
+
+    two: a base is named, and a trace to compare with it. Raises UsageError where `--last` and the names don't fit.
+    """
+    if last and len(traces) != two:
+        raise click.UsageError("--last stands for a trace: give it, or name the trace")
+    found = [*traces, *([str(files.last_kept())] if last else [])]
+    if two and len(found) != 2:
+        raise click.UsageError("name two traces, BASE and NEW, or BASE and --last")
+    if not found:
+        raise click.UsageError("name a trace, or give --last")
+    return found
+
+
 rates = click.option(
     "--rate",
     "rates",

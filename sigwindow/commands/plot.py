@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 @options.question
 @options.force
 @click.argument("kind", type=click.Choice(["ecdf", "histogram", "timeline", "signals", "rate", "compare"]))
-@click.argument("traces", metavar="TRACE", nargs=-1, required=True)
-def plot(kind: str, traces: Sequence[str], output: Path, force: bool, question: Question) -> None:
-    """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW."""
+@options.last
+@click.argument("traces", metavar="TRACE", nargs=-1)
+def plot(kind: str, traces: Sequence[str], output: Path, last: bool, force: bool, question: Question) -> None:
+    """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW, which may be --last."""
     from sigwindow import fleet
     from sigwindow.analysis import plots
     from sigwindow.collector import files
 
-    wanted = 2 if kind == "compare" else 1
-    if len(traces) != wanted:
-        raise click.UsageError(f"plot {kind} takes {'two traces' if wanted == 2 else 'one trace'}")
+    traces = options.named(traces, last, two=kind == "compare")
+    if kind != "compare" and len(traces) > 1:
+        raise click.UsageError(f"plot {kind} takes one trace")
     form = output.suffix.lower().removeprefix(".")
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 @options.question
 @options.rates
 @options.force
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
-def report(traces: Sequence[str], output: Path, rates: Sequence[str], force: bool, question: Question) -> None:
+@options.last
+@click.argument("traces", metavar="TRACE...", nargs=-1)
+def report(
+    traces: Sequence[str], output: Path, rates: Sequence[str], last: bool, force: bool, question: Question
+) -> None:
     """Write one self-contained HTML page about TRACE files."""
     from sigwindow import fleet
     from sigwindow.analysis import risk
@@ -29,7 +32,7 @@ def report(traces: Sequence[str], output: Path, rates: Sequence[str], force: boo
 
     from . import answer
 
-    names = fleet.expand(traces)
+    names = fleet.expand(options.named(traces, last))
     files.check([output], names, force=force)
     found = [(name, *fleet.analyse(name, question)) for name in names]
     page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
