@@ -51,7 +51,7 @@ _SHAPE = {  # the columns that a line has, in its order
     "flags": _FLAGS,
     "comm": _NAME,
 }
-_COLUMNS = tuple(_SHAPE)
+COLUMNS = tuple(_SHAPE)
 _EVENT = rf"^E {' '.join(_SHAPE.values())} \.\n$"
 # What else a tracer prints. The rest is damage.
 _HEADER = rb"^sigwindow-lines (\d+) (.*)\n$"
@@ -61,7 +61,7 @@ _DROPS = rb"^(?:dtrace: (?:\[DTRACEDROP_\w+\] )?(\d{1,18}) (?:[a-z]+ )*drops?\b|
 _OURS = rf"{_HEADER.decode()}|{_END.decode()}|{_COUNT.decode()}|{_DROPS.decode()}"
 _MESSAGE = r"^(?:\s*$|sigwindow-ready\n|Attach(?:ing|ed) \d+ probe|dtrace: |WARNING: |ERROR: )"
 
-_ARROW = {name: events.SCHEMA.field(name).type for name in _COLUMNS} | {
+_ARROW = {name: events.SCHEMA.field(name).type for name in COLUMNS} | {
     "line": pa.string(),
     "kind": pa.dictionary(pa.int32(), pa.string()),
     "altstack": pa.uint8(),
@@ -188,16 +188,16 @@ def _number(text: str) -> int:
 
 def _read(data: bytes) -> pa.RecordBatch:
     """A batch from lines that all match _EVENT: nothing in here can fail."""
-    names = ["line", *_COLUMNS, "end"]
+    names = ["line", *COLUMNS, "end"]
     table = pa_csv.read_csv(
         pa.BufferReader(data),
         read_options=pa_csv.ReadOptions(column_names=names, block_size=max(len(data), 1)),
         parse_options=pa_csv.ParseOptions(delimiter=" ", quote_char=False),
         convert_options=pa_csv.ConvertOptions(
-            column_types=_ARROW, include_columns=list(_COLUMNS), strings_can_be_null=False
+            column_types=_ARROW, include_columns=list(COLUMNS), strings_can_be_null=False
         ),
     ).combine_chunks()
-    columns = {name: table[name].chunk(0) for name in _COLUMNS}
+    columns = {name: table[name].chunk(0) for name in COLUMNS}
     kind, altstack, comm = (columns[name] for name in ("kind", "altstack", "comm"))
     codes = np.array([events.CODE[name] for name in kind.dictionary.to_pylist()], np.int8)
     names = events.texts(_name(encoded) for encoded in comm.dictionary.to_pylist())

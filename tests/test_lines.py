@@ -32,7 +32,7 @@ from sigwindow.probes.signals import SA_ONSTACK
 from sigwindow.probes.text import decoded
 
 SCRIPTS_FOLDER = Path(events.__file__).parent / "scripts"
-COLUMNS = [name for name in events.SCHEMA.names if name != "stack"]
+COLUMNS = lines.COLUMNS
 SETS = {"mask", "mask_hi", "handled", "handled_hi", "onstack", "onstack_hi", "sa_flags", "flags"}
 HEADER = (
     b"sigwindow-lines 1 tracer=dtrace os=freebsd signals=freebsd clock=DTrace time_ns=500 wall_ns=1700000000000000500 "
@@ -329,7 +329,15 @@ def test_what_is_written_is_read(rows: list[Any]) -> None:
     reader, table = read(HEADER + _written(rows) + END + f"@lines: {len(rows)}\n".encode())
     assert (reader.damaged, reader.cut, reader.late) == (0, False, 0)
     expected = [
-        {"stack": "", **dict.fromkeys(COLUMNS, 0), **columns, "time_ns": t, "kind": kind, "pid": 100, "tid": tid}
+        {
+            **dict.fromkeys(events.SCHEMA.names, 0),
+            "stack": "",
+            **columns,
+            "time_ns": t,
+            "kind": kind,
+            "pid": 100,
+            "tid": tid,
+        }
         | {"comm": decoded(name.split(b"\0")[0])}
         for t, kind, tid, columns, name, _ in sorted(rows, key=lambda row: row[0])
     ]
