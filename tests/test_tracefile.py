@@ -45,7 +45,7 @@ def times(path: Path) -> list[int]:
 def test_a_trace_describes_itself(tmp_path: Path) -> None:
     info = Reader(write(tmp_path / "t.arrows", [batch([1])])).info
     assert info.backend == "test"
-    assert info.format == 1
+    assert info.format == events.FORMAT_VERSION
     for key in ("tool", "os", "kernel", "arch", "host", "boot_id", "clock", "clock_to_wall_ns"):
         assert getattr(info, key), key
 
@@ -109,7 +109,10 @@ def test_other_arrow_files_and_other_formats_are_refused(tmp_path: Path) -> None
             Reader(path)
 
     refuse(events.SCHEMA, "not a trace of sigwindow")
-    refuse(events.SCHEMA.with_metadata({"sigwindow.format": "99"}), "format 99.*up to 1.*--upgrade")
+    refuse(
+        events.SCHEMA.with_metadata({"sigwindow.format": "99"}),
+        rf"format 99.*up to {events.FORMAT_VERSION}\b.*--upgrade",
+    )
     for unsaid in ("", "-1", "0", "one"):
         refuse(events.SCHEMA.with_metadata({"sigwindow.format": unsaid, "sigwindow.os": "linux"}), "does not say")
     own = {"sigwindow.format": "1"}
