@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -11,13 +12,15 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from commandline import Run
 from needs import needs_root
 
 import sigwindow as package
 from sigwindow.collector import files
-from sigwindow.probes.errors import UsageError
+from sigwindow.collector.strace import log as strace
+from sigwindow.probes.errors import InputError, UsageError
 
 ROOT = Path(__file__).parent.parent
 TRACE = ROOT / "notebooks" / "traces" / "late.arrows"
@@ -263,6 +266,35 @@ def test_a_full_disk_leaves_the_old_file(sigwindow: Run, old: Path, full: Callab
     assert (done.code, done.err) == (2, f"sigwindow: can't write {out}: File too large\n")
     assert out.read_text() == "old"
     assert names(out.parent) == {out.name, "a.svg"}
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (InputError("the log is damaged"), 4)])
+def test_an_import_that_ends_early_leaves_the_old_trace(
+    sigwindow: Run, old: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    whole = strace.Log.batches
+
+    def some(log: strace.Log) -> Iterator[pa.RecordBatch]:
+        yield next(whole(log))
+        raise error
+
+    monkeypatch.setattr(strace.Log, "batches", some)
+    assert sigwindow("import", LOG, "-o", old, "--force").code == code
+    assert old.read_text() == "old"
+    assert names(old.parent) == {"old"}
+
+
+def test_nothing_else_opens_a_file_to_write() -> None:
+    """In one home only it can be whole or not at all."""
+    writes = re.compile(r"""write_text|write_bytes|os\.open\(|open\(.*["'][wax]b?["']|os\.replace|NamedTemporaryFile""")
+    found = {
+        str(path.relative_to(ROOT))
+        for part in ("analysis", "collector", "sigwindow")
+        for path in (ROOT / part).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if writes.search(line) and "os.devnull" not in line
+    }
+    assert found == {"collector/files.py"}
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "parquet"])
