@@ -16,12 +16,11 @@ from .question import Question
 from .result import Analysis
 from .sheets import Sheet, asked, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
-from .tables import WORST_FIRST
+from .tables import BAD, WORST_FIRST
 
 SCHEMA = "sigwindow.compare/1"
 SIGNIFICANT = 0.05
 
-_LEVELS = ("exposed", "hit", "critical")
 _WORDS = {"exposed": "exposed or worse", "hit": "hit", "critical": "hit critically"}
 
 
@@ -192,7 +191,7 @@ def _verdicts(base: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 def _shares(verdicts: pd.DataFrame, base_births: int, new_births: int) -> pd.DataFrame:
     counts = verdicts.set_index("verdict")[["base", "new"]].cumsum()
     rows = []
-    for level in _LEVELS:
+    for level in reversed(BAD):
         base, new = (int(counts[name][level]) for name in ("base", "new"))
         difference = newcombe(base, base_births, new, new_births)
         p, test = two_proportions(base, base_births, new, new_births)

@@ -70,7 +70,7 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
         joined.insert(0, "trace", numbers)
         return joined
 
-    totals = merged([part.totals for part in parts])
+    totals = merged(first.question, {n: part.totals for n, part in enumerate(parts)})
     traffic = one_after_the_other("traffic").drop(columns="trace")
     return Analysis(
         threads=one_after_the_other("threads"),

@@ -17,7 +17,7 @@ from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 
 from .question import Question
-from .tables import BAD, WORST_FIRST, badness, worst_of
+from .tables import BAD, VERDICTS, WORST_FIRST, badness, worst_of
 from .words import by_verdict, counted, duration, first_few, frames, more, share
 
 if TYPE_CHECKING:
@@ -200,22 +200,25 @@ def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) -> Sheet:
-    cells = [
+    several = "trace" in rows[0]  # whose names need the room of two numbers
+    cells: list[Row] = [
         (
             printable(row["comm"]),
             str(row["tid"]),
             duration(row["exposure_ns"]),
-            duration(row["setup_ns"]),
+            *(() if several else (duration(row["setup_ns"]),)),
             str(row["hits"]),
-            str(row["critical_hits"]),
+            *(() if several else (str(row["critical_hits"]),)),
             Cell(row["verdict"] + ("" if row["ready"] else " (never ready)"), row["verdict"]),
+            *((printable(str(row["trace"])),) if several else ()),
         )
         for row in rows
     ]
-    columns = _numbers("tid", "exposure", "setup", "hits", "critical")
+    numbers = ("tid", "exposure", "hits") if several else ("tid", "exposure", "setup", "hits", "critical")
+    columns = [Column("worst threads", "name"), *_numbers(*numbers), Column("verdict", "word")]
     left = {verdict: counts[verdict] - sum(row["verdict"] == verdict for row in rows) for verdict in BAD}
     rest = more(sum(left.values()), by_verdict([left]))
-    return Sheet([Column("worst threads", "name"), *columns, Column("verdict", "word")], cells, rest=rest)
+    return Sheet([*columns, Column("trace", "path")] if several else columns, cells, rest=rest)
 
 
 def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Sheet:
@@ -235,7 +238,16 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
 
     from .statistics import name_groups  # as pandas: heavy, and no other sheet needs it
 
-    left_out = ("masked", "unhandled", "unready", "uncertain", "_low", "_high", "_p50_ns", "_max_ns", "critical_hits")
+    left_out = (
+        "unready",
+        "uncertain",
+        "_low",
+        "_high",
+        "_p50_ns",
+        "_max_ns",
+        "critical_hits",
+        *set(VERDICTS) - set(BAD),
+    )
     kept = [column for column in found.columns if not column.endswith(left_out)]
     found = found.sort_values([*BAD[:-1], "exposure_total_ns"], ascending=False, kind="stable")
     exposed = found[list(BAD)].sum(axis=1)

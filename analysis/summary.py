@@ -8,11 +8,12 @@ from typing import Any
 
 from sigwindow.probes.traceinfo import TraceInfo
 
+from .tables import VERDICTS
 from .totals import Totals
 
 SCHEMA = "sigwindow.summary/1"
 BATCH_SCHEMA = "sigwindow.batch/1"  # of many: files (a summary each), failed, total
-_VERDICTS = ("masked", "exposed", "hit", "critical", "unhandled")
+_VERDICTS = (*VERDICTS[1:], VERDICTS[0])  # in the order of the JSON
 
 
 def summarise(totals: Totals, info: TraceInfo) -> dict[str, Any]:

@@ -6,91 +6,136 @@ declarations below, or are tested against them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
-VERDICTS = ("unhandled", "masked", "exposed", "hit", "critical")  # in rising order
+MEANINGS = {  # of the verdicts, in rising order
+    "unhandled": "no considered signal had a handler",
+    "masked": "a signal had a handler, and none could reach the thread before it was ready",
+    "exposed": "could have run a handler before it was ready",
+    "hit": "ran a handler before it was ready",
+    "critical": "ran a handler that asked for the alternate stack while the thread had none",
+}
+VERDICTS = tuple(MEANINGS)
 WORST_FIRST = VERDICTS[::-1]
 BAD = WORST_FIRST[: -VERDICTS.index("exposed")]  # those that a gate may be about, the worst first
 
 
+class Type(NamedTuple):
+    """What a column holds: its type in Arrow and in pandas, and its unit.
+
+    unit: `ns`; `signal`, a number; `set`, of signals, of which bit n-1 is signal n; else empty.
+    """
+
+    arrow: str
+    pandas: str
+    unit: str = ""
+
+
 class Column(NamedTuple):
-    """One column of a result table: its type in Arrow, and its meaning."""
+    """One column of a result table: what it holds, and its meaning."""
 
     name: str
-    arrow: str
+    type: Type
     meaning: str
 
 
+ID = Type("int32", "int32")
+TEXT = Type("string", "str")
+FLAG = Type("bool", "bool")
+COUNT = Type("int64", "int64")
+NS = Type("int64", "int64", "ns")
+NS_IF_ANY = Type("int64", "Int64", "ns")
+SIGNAL = Type("int64", "int64", "signal")
+SMALL_SIGNAL = Type("uint8", "uint8", "signal")  # where there may be many rows
+SIGNALS = Type("uint64", "uint64", "set")
+VERDICT = Type("string", "category")
+
 THREADS = (
-    Column("pid", "int32", "process id, as the tracing host sees it"),
-    Column("tid", "int32", "thread id, as the tracing host sees it"),
-    Column("comm", "string", "the thread's last name"),
-    Column("born_ns", "int64", "when it was born"),
-    Column("ready_ns", "int64", "when it was ready, by the policy; empty for an unready thread"),
-    Column("end_ns", "int64", "when it ended, or the trace did"),
+    Column("pid", ID, "process id, as the tracing host sees it"),
+    Column("tid", ID, "thread id, as the tracing host sees it"),
+    Column("comm", TEXT, "the thread's last name"),
+    Column("born_ns", NS, "when it was born"),
+    Column("ready_ns", NS_IF_ANY, "when it was ready, by the policy; empty for an unready thread"),
+    Column("end_ns", NS, "when it ended, or the trace did"),
     Column(
         "ended_by",
-        "string",
+        TEXT,
         "what closed its setup window: `ready`, `exit` (it ended, or its process ran another program) or `trace`",
     ),
-    Column("birth_mask", "uint64", "the signals that were blocked for it at birth"),
-    Column("setup_ns", "int64", "length of its setup window; for an unready thread, what was seen of it"),
-    Column("exposure_ns", "int64", "time in the window in which at least one considered signal was exposed"),
-    Column("exposed_signals", "uint64", "the considered signals that were exposed at any time in the window"),
-    Column("first_exposed_ns", "int64", "when exposure began; empty if never"),
-    Column("hits", "int64", "handlers of considered signals that ran on it in the window"),
-    Column("critical_hits", "int64", "those of them that asked for the alternate stack while the thread had none"),
+    Column("birth_mask", SIGNALS, "the signals that were blocked for it at birth"),
+    Column("setup_ns", NS, "length of its setup window; for an unready thread, what was seen of it"),
+    Column("exposure_ns", NS, "time in the window in which at least one considered signal was exposed"),
+    Column("exposed_signals", SIGNALS, "the considered signals that were exposed at any time in the window"),
+    Column("first_exposed_ns", NS_IF_ANY, "when exposure began; empty if never"),
+    Column("hits", COUNT, "handlers of considered signals that ran on it in the window"),
+    Column("critical_hits", COUNT, "those of them that asked for the alternate stack while the thread had none"),
     Column(
         "deferred",
-        "int64",
+        COUNT,
         "signals sent to the thread in the window while it blocked them, delivered after: what the mask saved",
     ),
-    Column("teardown_exposure_ns", "int64", "exposure between the last removal of its alternate stack and its end"),
-    Column("creator_tid", "int32", "the thread that created it"),
-    Column("creator_stack", "string", "that thread's user stack at the birth, folded, where `--stacks` asked for it"),
-    Column("policy", "string", "the readiness policy that was used"),
-    Column("verdict", "string", "`critical`, `hit`, `exposed`, `masked` or `unhandled`; ordered, the worst last"),
-    Column("ready", "bool", "it became ready while the trace ran"),
-    Column("uncertain", "bool", "records were lost while it was in its window: a clean verdict can't be trusted"),
+    Column("teardown_exposure_ns", NS, "exposure between the last removal of its alternate stack and its end"),
+    Column("creator_tid", ID, "the thread that created it"),
+    Column("creator_stack", TEXT, "that thread's user stack at the birth, folded, where `--stacks` asked for it"),
+    Column("policy", TEXT, "the readiness policy that was used"),
+    Column("verdict", VERDICT, f"one of {', '.join(f'`{verdict}`' for verdict in VERDICTS)}; ordered, the worst last"),
+    Column("ready", FLAG, "it became ready while the trace ran"),
+    Column("uncertain", FLAG, "records were lost while it was in its window: a clean verdict can't be trusted"),
 )
 HITS = (
-    Column("pid", "int32", "the thread's process id"),
-    Column("tid", "int32", "its thread id"),
-    Column("born_ns", "int64", "when it was born"),
-    Column("time_ns", "int64", "when the signal was delivered"),
-    Column("signal", "uint8", "its number"),
-    Column("critical", "bool", "the handler asked for the alternate stack while the thread had none"),
+    Column("pid", ID, "the thread's process id"),
+    Column("tid", ID, "its thread id"),
+    Column("born_ns", NS, "when it was born"),
+    Column("time_ns", NS, "when the signal was delivered"),
+    Column("signal", SMALL_SIGNAL, "its number"),
+    Column("critical", FLAG, "the handler asked for the alternate stack while the thread had none"),
 )
 BY_SIGNAL = (
-    Column("signal", "int64", "its number"),
-    Column("name", "string", "its name"),
-    Column("class", "string", "`async`, `internal` or `synchronous`"),
-    Column("threads", "int64", "threads that were exposed to it"),
-    Column("exposure_ns", "int64", "how long the ready ones were, together"),
-    Column("hits", "int64", "handlers that ran in a window"),
-    Column("critical", "int64", "those of them that asked for the alternate stack while the thread had none"),
+    Column("signal", SIGNAL, "its number"),
+    Column("name", TEXT, "its name"),
+    Column("class", TEXT, "`async`, `internal` or `synchronous`"),
+    Column("threads", COUNT, "threads that were exposed to it"),
+    Column("exposure_ns", NS, "how long the ready ones were, together"),
+    Column("hits", COUNT, "handlers that ran in a window"),
+    Column("critical", COUNT, "those of them that asked for the alternate stack while the thread had none"),
 )
 EXPOSURE = (
-    Column("pid", "int32", "process id"),
-    Column("signals", "uint64", "the signals that had a handler and were not blocked, considered or not"),
-    Column("exposure_ns", "int64", "for how long, over all ready threads"),
+    Column("pid", ID, "process id"),
+    Column("signals", SIGNALS, "the signals that had a handler and were not blocked, considered or not"),
+    Column("exposure_ns", NS, "for how long, over all ready threads"),
 )
 TRAFFIC = (
-    Column("signal", "int64", "its number"),
-    Column("name", "string", "its name"),
-    Column("class", "string", "`async`, `internal` or `synchronous`"),
-    Column("generated", "int64", "how often it was sent"),
-    Column("held_back", "int64", "of these, how often to a thread itself that blocked it then"),
-    Column("delivered", "int64", "how often a handler took it"),
+    Column("signal", SIGNAL, "its number"),
+    Column("name", TEXT, "its name"),
+    Column("class", TEXT, "`async`, `internal` or `synchronous`"),
+    Column("generated", COUNT, "how often it was sent"),
+    Column("held_back", COUNT, "of these, how often to a thread itself that blocked it then"),
+    Column("delivered", COUNT, "how often a handler took it"),
+)
+BY_PROCESS = (
+    Column("pid", ID, "process id"),
+    Column("comm", TEXT, "the name of its first thread, or where that is not known the commonest of its born ones"),
+    Column("policy", TEXT, "the readiness policy that was used"),
+    *(Column(verdict, COUNT, "threads with that verdict") for verdict in VERDICTS),
+    Column("exposure_ns", NS, "time in which a considered signal was exposed, of all ready threads together"),
+)
+EXPOSED = (  # one row a circumstance under which threads were exposed
+    Column("policy", TEXT, "the readiness policy that was used"),
+    Column("verdict", TEXT, "their verdict"),
+    Column("ready", FLAG, "they became ready while the trace ran"),
+    Column("opened", TEXT, "since when they were open, to what: one of totals.OPENED"),
+    Column("signals", TEXT, "the names of the considered signals that they were open to, by spaces"),
+    Column("threads", COUNT, "how many there are"),
 )
 LOSSES = (
-    Column("from_ns", "int64", "after which time"),
-    Column("to_ns", "int64", "before which time"),
-    Column("count", "int64", "how many events were lost"),
+    Column("from_ns", NS, "after which time"),
+    Column("to_ns", NS, "before which time"),
+    Column("count", COUNT, "how many events were lost"),
 )
 TABLES = {
     "threads": THREADS,
@@ -110,9 +155,27 @@ _THREADS_WORST_FIRST = {
 _PROCESSES_WORST_FIRST = (*BAD[:-1], "exposure_ns")  # the largest first
 
 
-def names(table: tuple[Column, ...]) -> list[str]:
+def names(table: Sequence[Column]) -> list[str]:
     """The names of a table's columns."""
     return [column.name for column in table]
+
+
+def verdict_type() -> pd.CategoricalDtype:
+    """The type of a column of verdicts in pandas: their names, which compare and sort by how bad they are."""
+    import pandas as pd
+
+    return pd.CategoricalDtype(list(VERDICTS), ordered=True)
+
+
+def framed(
+    table: Sequence[Column], data: Mapping[str, Any] | NDArray[Any] | Sequence[Sequence[Any]] = ()
+) -> pd.DataFrame:
+    """A result table with the declared columns and types; data: its columns by their names, records, or its rows."""
+    import pandas as pd
+
+    columns = data if isinstance(data, Sequence) else {name: data[name] for name in names(table)}
+    types = {of.name: verdict_type() if of.type is VERDICT else of.type.pandas for of in table}
+    return pd.DataFrame(columns, columns=names(table)).astype(types)
 
 
 def process_key(table: pd.DataFrame) -> list[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
 from .durations import Durations
 from .question import Question
-from .tables import BY_SIGNAL, names, worst_first
+from .tables import BY_PROCESS, BY_SIGNAL, EXPOSED, THREADS, framed, names, worst_first
 
 WORST = 5  # threads that are kept, of the worst
 OPENED = ("at birth", "later", "internal")  # what an exposed thread was open to, and since when
-EXPOSED = ("policy", "verdict", "ready", "opened", "signals", "threads")
 
 
 @dataclass
@@ -22,11 +23,11 @@ class Totals:
     """The threads of a trace, or of several, in numbers.
 
     question: as asked. verdicts: births by verdict. setup: of ready threads. exposure: of those of them that were
-    exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process: one row a process with born threads (pid,
-    comm, policy, the verdicts, exposure_ns); of one trace only, since pids mean nothing beyond it. exposed: one row a
-    circumstance under which threads were exposed (EXPOSED; opened: `at birth` to a signal that a program can block,
-    `later`, or `internal` where only the C library's own were open; signals: the names of those considered, by
-    spaces). worst: the rows of the thread table of the worst threads.
+    exposed. by_signal: one row a handled signal (BY_SIGNAL). by_process: one row a process with born threads
+    (BY_PROCESS); of one trace only, since pids mean nothing beyond it. exposed: one row a circumstance under which
+    threads were exposed (EXPOSED; opened: `at birth` to a signal that a program can block, `later`, or `internal` where
+    only the C library's own were open). worst: the rows of the thread table of the worst threads, of several traces
+    with a first column `trace`.
     """
 
     question: Question
@@ -39,10 +40,10 @@ class Totals:
     uncertain: int = 0
     setup: Durations = field(default_factory=Durations)
     exposure: Durations = field(default_factory=Durations)
-    by_signal: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=names(BY_SIGNAL)))
-    by_process: pd.DataFrame = field(default_factory=pd.DataFrame)
-    exposed: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(EXPOSED)))
-    worst: pd.DataFrame = field(default_factory=pd.DataFrame)
+    by_signal: pd.DataFrame = field(default_factory=partial(framed, BY_SIGNAL))
+    by_process: pd.DataFrame = field(default_factory=partial(framed, BY_PROCESS))
+    exposed: pd.DataFrame = field(default_factory=partial(framed, EXPOSED))
+    worst: pd.DataFrame = field(default_factory=partial(framed, THREADS))
 
     @property
     def born(self) -> int:
@@ -60,13 +61,13 @@ class Totals:
         return self.exposure.summary()["max"] or 0
 
 
-def merged(parts: Sequence[Totals]) -> Totals:
+def merged(question: Question, parts: Mapping[Any, Totals]) -> Totals:
     """The totals of several traces together; in what order they are given changes nothing.
 
-    parts: at least one, all to the same question.
+    question: what all of them were asked. parts: by what the worst threads call their trace.
     """
-    total = Totals(parts[0].question)
-    for part in parts:
+    total = Totals(question)
+    for part in parts.values():
         total.duration_ns += part.duration_ns
         total.events += part.events
         total.lost_events += part.lost_events
@@ -76,11 +77,10 @@ def merged(parts: Sequence[Totals]) -> Totals:
         total.uncertain += part.uncertain
         total.setup.merge(part.setup)
         total.exposure.merge(part.exposure)
-    for table, keys in (("by_signal", names(BY_SIGNAL)[:3]), ("exposed", EXPOSED[:-1])):
-        tables = [getattr(part, table) for part in parts if len(getattr(part, table))]
-        if tables:
-            setattr(total, table, pd.concat(tables).groupby(list(keys), as_index=False).sum())
-    worst = [part.worst for part in parts if len(part.worst)]
-    if worst:
-        total.worst = worst_first(pd.concat(worst)).head(WORST)
+    if parts:
+        for table, keys in (("by_signal", names(BY_SIGNAL)[:3]), ("exposed", names(EXPOSED)[:-1])):
+            tables = pd.concat([getattr(part, table) for part in parts.values()])
+            setattr(total, table, tables.groupby(keys, as_index=False).sum())
+        worst = pd.concat({trace: part.worst for trace, part in parts.items()}, names=["trace"])
+        total.worst = worst_first(worst.reset_index(level="trace")).head(WORST)
     return total

@@ -175,7 +175,7 @@ def total(found: Sequence[Measured], question: Question = Question()) -> tuple[T
     if len(found) == 1 and found[0].totals:
         return found[0].totals, found[0].info or TraceInfo()
     alike = common([one.info for one in found if one.info])
-    return merged([Totals(question), *(one.totals for one in found if one.totals)]), alike
+    return merged(question, {one.name: one.totals for one in found if one.totals}), alike
 
 
 def write_threads(name: str, question: Question, to: Threads, progress: Progress | None = None) -> Measured:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
-from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.tables import BAD, VERDICTS
 from sigwindow.analysis.words import duration
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sigwindow.analysis.compare import Comparison
     from sigwindow.analysis.totals import Totals
 
-VERDICT_GATES = ("exposed", "hit", "critical")
 FAILED = 1  # exit codes
 BLIND = InputError.exit_code
 
@@ -62,7 +61,7 @@ class Gates:
         return found
 
     def _bad_verdicts(self, totals: Totals) -> str:
-        if self.fail_on not in VERDICT_GATES:
+        if self.fail_on not in BAD:
             return ""
         bad = sum(totals.verdicts[verdict] for verdict in VERDICTS[VERDICTS.index(self.fail_on) :])
         return (

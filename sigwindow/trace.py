@@ -222,17 +222,18 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """What the command line says of it, and a figure."""
-        summary = self.summary
+        summary, worst = self.summary, self.analysis.totals.worst
         several = []
         if len(self.parts) > 1:
             several = [sheets.batch(self.sources, [part.summary for part in self.parts], summary)]
+            worst = worst.assign(trace=worst["trace"].map(dict(enumerate(self.sources))))
         return html(
             sentence(summary["threads"]),
             [self._what(), *sheets.circumstances(summary), *sheets.reservations(summary)],
             [
                 *sheets.findings(check(self.analysis.totals, self._common)),
                 *several,
-                *sheets.summary(summary, self.analysis.totals.worst),
+                *sheets.summary(summary, worst),
             ],
             self._picture() if summary["threads"]["born"] else Markup(""),
         )

@@ -156,6 +156,17 @@ def test_the_table_has_a_row_a_file(sigwindow: Run, traces: list[Path]) -> None:
     ]
 
 
+def test_the_worst_threads_of_many_are_those_of_all_with_their_trace(sigwindow: Run, traces: list[Path]) -> None:
+    [table] = (
+        part.splitlines()
+        for part in sigwindow("analyze", *traces).out.split("\n\n")
+        if part.startswith("worst threads")
+    )
+    worst = threads_of(traces).sort_values("exposure_ns", ascending=False).head(5)
+    told = [(line.split()[1], line.split()[-1]) for line in table[1:6]]
+    assert told == list(zip(worst["tid"].astype(str), worst["trace"], strict=True))
+
+
 @pytest.fixture
 def broken(tmp_path: Path, traces: list[Path]) -> dict[str, Path]:
     """Files that are no traces, each in its own way."""

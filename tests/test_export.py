@@ -28,9 +28,8 @@ def test_parquet_says_what_its_columns_mean(sigwindow: Run, tmp_path: Path) -> N
     path = tmp_path / "threads.parquet"
     assert sigwindow("analyze", TRACE, "--format", "parquet", "-o", path).code == 0
     schema = pq.read_schema(path)
-    assert {field.name: field.metadata[b"meaning"].decode() for field in schema} == {
-        column.name: column.meaning for column in THREADS
-    }
+    told = {field.name: tuple(field.metadata[key].decode() for key in (b"unit", b"meaning")) for field in schema}
+    assert told == {column.name: (column.type.unit, column.meaning) for column in THREADS}
     frame = pd.read_parquet(path)
     assert frame["verdict"].cat.categories.tolist() == list(VERDICTS)
     assert frame["verdict"].cat.ordered

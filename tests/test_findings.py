@@ -136,7 +136,7 @@ def test_every_exposed_thread_has_one_cause_and_the_worst_comes_first() -> None:
 
 
 def test_several_traces_are_told_together() -> None:
-    both = merged([totals(*RUBY), totals(*RUBY), totals(*CAREFUL)])
+    both = merged(Question(), dict(enumerate([totals(*RUBY), totals(*RUBY), totals(*CAREFUL)])))
     (found,) = check(both, HERE)
     assert found.threads == 2
     assert found.message.startswith("2 threads had SIGPROF unblocked first")

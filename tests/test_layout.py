@@ -126,4 +126,5 @@ def test_flags_page_is_the_declaration() -> None:
 
 def test_the_result_tables_page_is_the_declaration() -> None:
     for name, columns in TABLES.items():
-        assert table("tables.md", name) == [[column.name, column.meaning] for column in columns], name
+        declared = [[of.name, of.type.arrow, of.type.unit, of.meaning] for of in columns]
+        assert table("tables.md", name) == declared, name

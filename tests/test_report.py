@@ -27,7 +27,6 @@ from sigwindow.analysis.report.figures import FIGURES
 from sigwindow.analysis.report.page import report
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.risk import risk
-from sigwindow.analysis.tables import WORST_FIRST
 from sigwindow.probes import events
 from sigwindow.probes.signals import ALL, FREEBSD, UNBLOCKABLE, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
@@ -313,7 +312,6 @@ def test_the_words_are_those_of_the_model() -> None:
         for word, meaning in group.items():
             if word not in ("unready", "uncertain"):  # which the model explains at length
                 assert documented[called.get(word, word)].replace("`", "") == meaning
-    assert tuple(glossary.VERDICTS) == WORST_FIRST
 
 
 def test_tables_are_marked_up_for_assistive_technology() -> None:

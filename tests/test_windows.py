@@ -13,7 +13,7 @@ from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.summary import summarise, to_json
-from sigwindow.analysis.tables import TABLES, VERDICTS
+from sigwindow.analysis.tables import TABLES, VERDICT, VERDICTS
 from sigwindow.probes import events
 from sigwindow.probes.errors import InputError, UsageError
 from sigwindow.probes.signals import ALL, SA_ONSTACK, SA_RESETHAND, UNBLOCKABLE, number, word_of
@@ -296,12 +296,14 @@ def test_summary() -> None:
     }
 
 
-def test_the_tables_have_the_declared_columns() -> None:
-    found = analysis(born(1000), event(1010, "deliver", signal=PROF, sa_flags=SA_ONSTACK, **HANDLER))
+@pytest.mark.parametrize("threads", [0, 1])
+def test_the_tables_have_the_declared_columns(threads: int) -> None:
+    found = analysis(*[born(1000), event(1010, "deliver", signal=PROF, sa_flags=SA_ONSTACK, **HANDLER)][: 2 * threads])
+    assert len(found.threads) == threads
     for name, columns in TABLES.items():
         frame = getattr(found, name)
         arrow = pa.Schema.from_pandas(frame, preserve_index=False)
         types = {field.name: str(field.type).replace("large_", "") for field in arrow}
         verdict = "dictionary<values=string, indices=int8, ordered=1>"
-        assert types == {column.name: verdict if column.name == "verdict" else column.arrow for column in columns}, name
+        assert types == {of.name: verdict if of.type is VERDICT else of.type.arrow for of in columns}, name
     assert found.threads["verdict"].cat.categories.tolist() == list(VERDICTS)

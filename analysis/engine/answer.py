@@ -13,16 +13,26 @@ import pyarrow as pa
 from sigwindow.analysis.durations import counted
 from sigwindow.analysis.question import POLICIES, Question
 from sigwindow.analysis.result import Analysis
-from sigwindow.analysis.tables import BY_SIGNAL, HITS, LOSSES, TRAFFIC, VERDICTS, names
-from sigwindow.analysis.totals import EXPOSED, WORST, Totals
+from sigwindow.analysis.tables import (
+    BY_PROCESS,
+    BY_SIGNAL,
+    EXPOSED,
+    EXPOSURE,
+    HITS,
+    LOSSES,
+    THREADS,
+    TRAFFIC,
+    VERDICTS,
+    framed,
+    verdict_type,
+)
+from sigwindow.analysis.totals import WORST, Totals
 from sigwindow.probes import signals as sig
 
 from .judged import Judged, policy_of
 from .records import LOSS, Array
 from .snapshot import Snapshot
 from .store import Part, joined
-
-_VERDICT = pd.CategoricalDtype(list(VERDICTS), ordered=True)
 
 
 def _strings(words: Sequence[str], codes: Array) -> pd.Series:
@@ -73,7 +83,7 @@ class Answer:
 
     def analysis(self) -> Analysis:
         snapshot, totals = self._snapshot, self.totals()
-        hits = pd.DataFrame({name: self._hits[name] for name in names(HITS)})
+        hits = framed(HITS, self._hits)
         named = self._processes[self._processes["comm"] >= 0]
         leaders = zip(named["pid"].tolist(), named["comm"].tolist(), strict=True)
         return Analysis(
@@ -82,7 +92,7 @@ class Answer:
             by_signal=totals.by_signal,
             exposure=self._exposure(),
             traffic=self._traffic(),
-            losses=pd.DataFrame({name: self._losses[name] for name in names(LOSSES)}),
+            losses=framed(LOSSES, self._losses),
             leaders={(0, pid): self._comms[code] for pid, code in leaders},
             question=self._question,
             start_ns=snapshot.start_ns,
@@ -109,7 +119,8 @@ class Answer:
     def _table(self, part: Judged) -> pd.DataFrame:
         """The rows of the thread table for the lives of a part."""
         lives = part.lives
-        return pd.DataFrame(
+        return framed(
+            THREADS,
             {
                 "pid": lives["pid"],
                 "tid": lives["tid"],
@@ -130,10 +141,10 @@ class Answer:
                 "creator_tid": lives["creator"],
                 "creator_stack": _strings(self._snapshot.stacks, lives["stack"]),
                 "policy": _strings(POLICIES, part.policy),
-                "verdict": pd.Categorical.from_codes(part.verdict, dtype=_VERDICT),
+                "verdict": pd.Categorical.from_codes(part.verdict, dtype=verdict_type()),
                 "ready": part.ready,
                 "uncertain": part.uncertain,
-            }
+            },
         )
 
     def totals(self) -> Totals:
@@ -182,7 +193,7 @@ class Answer:
             (*circumstances, " ".join(sig.name(signal, snapshot.numbering) for signal in sig.members(signals)), threads)
             for (*circumstances, signals), threads in sorted(exposed.items())
         ]
-        total.exposed = pd.DataFrame(rows, columns=list(EXPOSED))
+        total.exposed = framed(EXPOSED, rows)
         among = self._judged(joined(worst))
         total.worst = self._table(self._judged(among.part.take(among.worst(WORST))))
         return total
@@ -197,7 +208,7 @@ class Answer:
             hits, critical = int(of_signal.sum()), int(self._hits["critical"][of_signal].sum())
             named = self._named(signal)
             rows.append((*named, int(exposed_to[signal]), exposure_ns, hits, critical))
-        return pd.DataFrame(rows, columns=names(BY_SIGNAL))
+        return framed(BY_SIGNAL, rows)
 
     def _by_process(self, verdicts: Array, exposure_ns: Array, nameless: Counter[tuple[int, int]]) -> pd.DataFrame:
         """One row a process in which threads were born; one whose first thread is not known has its threads' name."""
@@ -211,14 +222,15 @@ class Answer:
             self._comms[code] if code > 0 else commonest.get(place, "")
             for place, code in zip(found.tolist(), comms, strict=True)
         ]
-        return pd.DataFrame(
+        return framed(
+            BY_PROCESS,
             {
                 "pid": self._processes["pid"][found],
-                "comm": pd.Series(names, dtype="str"),
+                "comm": names,
                 "policy": _strings(POLICIES, self._policy[found]),
                 **{verdict: verdicts[found, place] for place, verdict in enumerate(VERDICTS)},
                 "exposure_ns": exposure_ns[found],
-            }
+            },
         )
 
     def _named(self, signal: int) -> tuple[int, str, str]:
@@ -227,9 +239,7 @@ class Answer:
 
     def _exposure(self) -> pd.DataFrame:
         """The exposure of ready threads by process and by the set of signals exposed at once."""
-        table = pd.DataFrame({"pid": self._processes["pid"][self._sums["process"]], **self._sums}).drop(
-            columns="process"
-        )
+        table = framed(EXPOSURE, {"pid": self._processes["pid"][self._sums["process"]], **self._sums})
         table = table[table["exposure_ns"] > 0]
         return table.sort_values(["pid", "signals"], ignore_index=True)
 
@@ -239,7 +249,7 @@ class Answer:
             (*self._named(signal), *self._snapshot.counts[signal].tolist())
             for signal in np.flatnonzero(self._snapshot.counts.any(axis=1)).tolist()
         ]
-        return pd.DataFrame(rows, columns=names(TRAFFIC))
+        return framed(TRAFFIC, rows)
 
 
 def _bit(signal: Any) -> Any:

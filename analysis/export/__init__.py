@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from sigwindow.analysis.tables import THREADS, Column
+from sigwindow.analysis.tables import TEXT, THREADS, VERDICT, Column
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 FORMATS = ("csv", "parquet")  # by the names of their files
-_TRACE = Column("trace", "string", "the trace that the thread is of, as it was named")
+_TRACE = Column("trace", TEXT, "the trace that the thread is of, as it was named")
 
 
 class Writer(Protocol):
@@ -53,9 +53,15 @@ class Threads:
 
 
 def schema(table: tuple[Column, ...]) -> pa.Schema:
-    """The Arrow schema of a result table, with what its columns mean."""
+    """The Arrow schema of a result table, with what its columns mean and their units."""
     import pyarrow as pa
 
-    types = {of.name: pa.type_for_alias(of.arrow) for of in table}
-    types |= {name: pa.dictionary(pa.int8(), pa.string(), ordered=True) for name in types if name == "verdict"}
-    return pa.schema([pa.field(of.name, types[of.name], metadata={"meaning": of.meaning}) for of in table])
+    verdict = pa.dictionary(pa.int8(), pa.string(), ordered=True)
+    return pa.schema(
+        pa.field(
+            of.name,
+            verdict if of.type is VERDICT else pa.type_for_alias(of.type.arrow),
+            metadata={"meaning": of.meaning, "unit": of.type.unit},
+        )
+        for of in table
+    )

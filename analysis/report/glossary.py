@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-VERDICTS = {
-    "critical": "ran a handler that asked for the alternate stack while the thread had none",
-    "hit": "ran a handler before it was ready",
-    "exposed": "could have run a handler before it was ready",
-    "masked": "a signal had a handler, and none could reach the thread before it was ready",
-    "unhandled": "no considered signal had a handler",
-}
+from sigwindow.analysis.tables import MEANINGS, WORST_FIRST
+
+VERDICTS = {verdict: MEANINGS[verdict] for verdict in WORST_FIRST}
 WORDS = {
     "birth": "the kernel makes the thread a member of its process: from here on a signal can be directed at it",
     "mask": "the set of signals blocked for a thread",

@@ -76,7 +76,7 @@ def _of_several(traces: Iterator[Traced], risk: Risk | None) -> dict[str, Any]:
     place = os.path.commonprefix(names).rpartition("/")[0]  # noqa: RUF071  of URLs, too; what is left ends at a slash
     for part, name in zip(parts, names, strict=True):
         part["name"] = sections.shorten(name.removeprefix(f"{place}/" if place else ""))
-    everything, info = merged(totals), common(infos)
+    everything, info = merged(totals[0].question, dict(enumerate(totals))), common(infos)
     summary = summarise(everything, info)
     where = f" in {sections.shorten(place)}" if place else ""
     return _said(summary) | {
