@@ -86,7 +86,7 @@ class Gates:
 def _missing(totals: Totals) -> str:
     """Why a clean answer can't be trusted; empty if it can."""
     if totals.lost_events:
-        return f"{totals.lost_events} events were lost: try again with a larger --buffer"
+        return f"{totals.lost_events} events were lost, and nobody knows what they told"
     return "" if totals.ended else "the trace has no end: its tracer was killed, or the file is cut"
 
 
