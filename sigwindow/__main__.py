@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from sigwindow.commands import cli
-from sigwindow.probes.errors import SigwindowError
-from sigwindow.probes.text import ENCODABLE
+from sigwindow.probes.errors import SigwindowError, UsageError
+from sigwindow.terminal import streams
 
 _GC_THRESHOLD = 200_000  # imports make many objects and no garbage
 
 
 def main() -> None:
     """Be the process of the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where the descriptor was closed
-            stream.reconfigure(errors=ENCODABLE)
+    streams.prepare()
     gc.set_threshold(_GC_THRESHOLD)
     code = run(sys.argv[1:])
     gc.freeze()  # else the interpreter looks through all objects before it ends
@@ -30,20 +26,33 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; every error that we raise on purpose ends here, as one message and its exit code."""
+    code: object = 0
     try:
-        code = cli.main(list(arguments), prog_name="sigwindow", standalone_mode=False)
+        with streams.answering():
+            code = cli.main(list(arguments), prog_name="sigwindow", standalone_mode=False)
     except SigwindowError as error:
-        click.echo(f"sigwindow: {error}", err=True)
-        code = error.exit_code
+        streams.error(str(error))
+        return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code
     except click.ClickException as error:
-        error.show()
-        code = 2
+        streams.error(_told(error))
+        return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except BrokenPipeError:  # the reader of our output has seen enough; nothing more may be written, not even at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return 130
+    except OSError as error:  # a full disk, a file system that is gone
+        streams.error(f"{error.filename}: {error.strerror}" if error.filename else f"can't go on: {error.strerror}")
+        return SigwindowError.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _told(error: click.ClickException) -> str:
+    """A wrong command line in our own style: click's sentence, and what to type."""
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"\nTry '{context.command_path} --help'" if context else ""
+    return message[:1].lower() + message[1:] + hint
 
 
 if __name__ == "__main__":

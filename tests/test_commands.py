@@ -45,7 +45,8 @@ def test_a_command_loads_its_own_file_only(name: str) -> None:
 
 def test_every_file_is_a_command() -> None:
     folder = Path(commands.__file__).parent
-    assert {path.stem for path in folder.glob("*.py")} == {*COMMANDS.values(), "__init__", "options", "answer"}
+    shared = {"__init__", "options", "answer", "capturing"}
+    assert {path.stem for path in folder.glob("*.py")} == {*COMMANDS.values(), *shared}
 
 
 def test_the_help_lists_every_command(sigwindow: Run) -> None:

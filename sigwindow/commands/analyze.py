@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,8 @@ from . import options
 from .options import AnswerOptions
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.console import RenderableType
+    from rich.progress import Progress
 
     from sigwindow.analysis.question import Question
     from sigwindow.analysis.totals import Totals
@@ -47,7 +45,7 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
     show_default=True,
     help="table and json are the summary, csv and parquet one row a thread.",
 )
-@click.option("-o", "--output", type=options.PATH, help="Write to this file.")
+@click.option("-o", "--output", type=options.PATH, callback=options.file_or_none, help="Write to this file.")
 @click.option(
     "--by",
     type=click.Choice(["process", "name", "creator", "hour", "stack"]),
@@ -83,6 +81,8 @@ def analyze(
     """
     from sigwindow import fleet
     from sigwindow.analysis import summary as summaries
+    from sigwindow.collector import files as written
+    from sigwindow.terminal import draw, progress, streams
 
     from . import answer as answers
 
@@ -90,18 +90,22 @@ def analyze(
         raise click.UsageError("--format parquet needs -o FILE")
     if dask is not None and (form in FORMATS or by or rates):
         raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
+    to_stdout = form in ("json", "csv") and output is None
+    if to_stdout and answering.json_to_stdout:
+        raise click.UsageError(f"--json - and --format {form} would both go to standard output: give one a file")
     names = fleet.expand(options.named(traces, last))
-    answer = answers.Answer(answering, output, names)
+    answer = answers.Answer(answering, output, names, taken=to_stdout)
     tables: list[Drawn] = []
-    if form in FORMATS:
-        found = _exported(names, form, output, question, force=answering.force)
-    elif by or rates:
-        found, tables = _with_tables(names, by, rates, question)
-    else:
-        found = _measured(names, dask, question)
+    with progress.shown(quiet=answering.quiet) as bar:
+        if form in FORMATS:
+            found = _exported(names, form, output, question, bar, force=answering.force)
+        elif by or rates:
+            found, tables = _with_tables(names, by, rates, question, bar)
+        else:
+            found = _measured(names, dask, question, bar)
     unreadable = [(one.name, one.error) for one in found if not one.totals]
     for _, error in unreadable:
-        click.echo(f"sigwindow: {error}", err=True)
+        streams.error(error)
 
     everything, common = fleet.total(found, question)
     summary = summaries.summarise(everything, common)
@@ -114,61 +118,57 @@ def analyze(
         if form == "json":
             answers.write(output, summaries.to_json(told), force=answering.force)
     if form == "table" and files:
-        with answers.opened(output, force=answering.force) as file:
-            _show(summary, everything, common, files if len(names) > 1 else [], tables, file)
+        shown = _shown(summary, everything, common, files if len(names) > 1 else [], tables)
+        if output is None:
+            answer.streams.show(shown)
+        else:
+            with written.text(output, force=answering.force) as file:
+                draw.console(file).print(shown)
     outcomes = [outcome for one in found if one.totals for outcome in answer.gates.judge(one.name, one.totals)]
     return answer.code(outcomes, unreadable) or (4 if unreadable else 0)
 
 
 def _exported(
-    names: Sequence[str], form: str, output: Path | None, question: Question, *, force: bool
+    names: Sequence[str], form: str, output: Path | None, question: Question, bar: Progress, *, force: bool
 ) -> list[Measured]:
     """The totals of every file, whose threads are written on the way."""
     from sigwindow import fleet
     from sigwindow.analysis.export import Threads
     from sigwindow.collector import files
+    from sigwindow.terminal import progress, streams
 
     with (
-        files.replacing(output, force=force) if output else nullcontext(sys.stdout.buffer) as file,
+        files.replacing(output, force=force) if output else streams.binary() as file,
         Threads(form, file, several=len(names) > 1) as threads,
     ):
-        return [fleet.write_threads(name, question, threads) for name in names]
+        return [fleet.write_threads(name, question, threads, told) for name, told in progress.each(bar, names)]
 
 
-def _measured(names: Sequence[str], dask: str | None, question: Question) -> list[Measured]:
-    """The totals of every file, with a progress bar on a terminal."""
+def _measured(names: Sequence[str], dask: str | None, question: Question, bar: Progress) -> list[Measured]:
+    """The totals of every file."""
     from sigwindow import fleet
-    from sigwindow.terminal import render
+    from sigwindow.terminal import progress
 
-    with render.progress() as bar:
-        if dask is not None:
-            task = bar.add_task("files", total=len(names))
-            return fleet.measure_with_dask(names, question, address=dask or None, done=lambda: bar.advance(task))
-        found = []
-        for number, name in enumerate(names, 1):
-            task = bar.add_task(f"file {number} of {len(names)}", total=None)
-            found.append(fleet.measure(name, question, progress=partial(_advance, bar, task)))
-            bar.remove_task(task)
-        return found
-
-
-def _advance(bar: Progress, task: TaskID, done: int, size: int) -> None:
-    bar.update(task, completed=done, total=size)
+    if dask is not None:
+        task = bar.add_task("files", total=len(names))
+        return fleet.measure_with_dask(names, question, address=dask or None, done=lambda: bar.advance(task))
+    return [fleet.measure(name, question, told) for name, told in progress.each(bar, names)]
 
 
 def _with_tables(
-    names: Sequence[str], by: Sequence[str], rates: Sequence[str], question: Question
+    names: Sequence[str], by: Sequence[str], rates: Sequence[str], question: Question, bar: Progress
 ) -> tuple[list[Measured], list[Drawn]]:
     """The totals of every file, and the tables that need its threads in memory."""
     from sigwindow import fleet
     from sigwindow.analysis import risk, sheets, statistics
     from sigwindow.probes.errors import InputError
+    from sigwindow.terminal import progress
     from sigwindow.terminal.draw import Drawn
 
     found, tables = [], []
-    for name in names:
+    for name, told in progress.each(bar, names):
         try:
-            analysis, info = fleet.analyse(name, question)
+            analysis, info = fleet.analyse(name, question, told)
         except InputError as error:
             found.append(fleet.Measured(name, error=str(error)))
             continue
@@ -183,21 +183,16 @@ def _with_tables(
     return found, tables
 
 
-def _show(
-    summary: dict[str, Any],
-    totals: Totals,
-    info: TraceInfo,
-    files: list[dict[str, Any]],
-    tables: Sequence[Drawn],
-    to: Any,
-) -> None:
+def _shown(
+    summary: dict[str, Any], totals: Totals, info: TraceInfo, files: list[dict[str, Any]], tables: Sequence[Drawn]
+) -> RenderableType:
     """The summary of all files, below a table of the files and above the tables that were asked for."""
+    from rich.console import Group
+
     from sigwindow.analysis import sheets
     from sigwindow.analysis.findings.check import check
-    from sigwindow.terminal import draw, render
+    from sigwindow.terminal import render
 
-    console = draw.console(to)
     several = [sheets.batch([one["file"] for one in files], files, summary)] if files else []
-    console.print(render.summary(summary, totals.worst, several, check(totals, info)))
-    for table in tables:
-        console.print("", table)
+    below = [part for table in tables for part in ("", table)]
+    return Group(render.summary(summary, totals.worst, several, check(totals, info)), *below)

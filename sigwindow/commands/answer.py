@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +12,8 @@ from sigwindow import gates as gating
 from sigwindow.analysis.words import parse_duration
 from sigwindow.collector import files
 from sigwindow.probes.text import printable
+from sigwindow.terminal import streams
+from sigwindow.terminal.streams import Streams
 
 from .options import AnswerOptions
 
@@ -24,30 +24,40 @@ if TYPE_CHECKING:
 
 
 class Answer:
-    """What was asked for with `--json` and the options of gates; made before the work, to tell what is wrong with it.
+    """What a command answers, and where: in words, as JSON, by gates. Made before the work, to tell what is wrong.
 
-    output: the file that the command writes besides. inputs: those that it reads. Raises UsageError for gates that make
-    no sense, and for files that can't be written, or must not be.
+    wanted: the options. output: the file that the command writes besides. inputs: those that it reads. taken: standard
+    output is a program's already, or the traced command's. Raises UsageError for gates that make no sense, and for
+    files that can't be written, or must not be.
     """
 
-    def __init__(self, wanted: AnswerOptions, output: Path | None = None, inputs: Iterable[str | Path] = ()) -> None:
+    def __init__(
+        self,
+        wanted: AnswerOptions,
+        output: Path | None = None,
+        inputs: Iterable[str | Path] = (),
+        *,
+        taken: bool = False,
+    ) -> None:
         self._wanted = wanted
-        written = [path for path in (output, wanted.json_file, wanted.junit) if path and not is_standard_output(path)]
-        files.check(written, inputs, force=wanted.force)
+        self._json_file = None if wanted.json_to_stdout else wanted.json_file
+        written = (output, self._json_file, wanted.junit)
+        files.check(filter(None, written), inputs, force=wanted.force)
         longest = wanted.max_exposure
         if wanted.junit and not (wanted.fail_on or longest):
             raise click.UsageError("--junit tells of gates: give --fail-on or --max-exposure, too")
         self.gates = gating.Gates(wanted.fail_on, None if longest is None else parse_duration(longest))
+        self.streams = Streams(taken or wanted.json_to_stdout, wanted.quiet)
 
-    def summary(self, analysis: Analysis, info: TraceInfo, to: TextIO | None = None) -> int:
-        """Show the summary of a capture on the stream `to`, write it where asked, and return the gates' exit code."""
+    def summary(self, analysis: Analysis, info: TraceInfo) -> int:
+        """Tell the summary of a capture, in words and where asked as JSON, and return the gates' exit code."""
         from sigwindow.analysis import summary as summaries
         from sigwindow.analysis.findings.check import check
-        from sigwindow.terminal import draw, render
+        from sigwindow.terminal import render
 
         totals = analysis.totals
         found = summaries.summarise(totals, info)
-        draw.console(to or sys.stdout).print(render.summary(found, totals.worst, findings=check(totals, info)))
+        self.streams.show(render.summary(found, totals.worst, findings=check(totals, info)))
         self.json(found)
         return self.code(self.gates.judge("capture", totals))
 
@@ -56,7 +66,7 @@ class Answer:
         from sigwindow.analysis import summary as summaries
 
         if self._wanted.json_file:
-            write(self._wanted.json_file, summaries.to_json(told), force=self._wanted.force)
+            write(self._json_file, summaries.to_json(told), force=self._wanted.force)
 
     def code(self, outcomes: Sequence[Outcome], unreadable: Sequence[tuple[str, str]] = ()) -> int:
         """Tell of gates that are not open, on standard error and in the JUnit file; returns the exit code.
@@ -66,25 +76,16 @@ class Answer:
         for trace, gate, state, message in outcomes:
             if state != "passed":
                 what = "failed" if state == "failed" else "can't be answered"
-                click.echo(f"sigwindow: {printable(trace)}: gate {gate} {what}: {message}", err=True)
+                streams.error(f"{printable(trace)}: gate {gate} {what}: {message}")
         if self._wanted.junit:
             write(self._wanted.junit, gating.junit(outcomes, unreadable), force=self._wanted.force)
         return gating.exit_code(outcomes)
 
 
-def is_standard_output(path: Path) -> bool:
-    """Whether a file that an option names is `-`."""
-    return str(path) == "-"
-
-
-def opened(path: Path | None, *, force: bool) -> AbstractContextManager[TextIO]:
-    """A text file to write; standard output without a path, and for `-`."""
-    if path is None or is_standard_output(path):
-        return nullcontext(sys.stdout)
-    return files.text(path, force=force)
-
-
 def write(path: Path | None, text: str, *, force: bool) -> None:
     """Write a text to a file, or to standard output."""
-    with opened(path, force=force) as file:
-        file.write(text)
+    if path is None:
+        streams.write(text)
+    else:
+        with files.text(path, force=force) as file:
+            file.write(text)

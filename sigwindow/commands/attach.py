@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,6 @@ def attach(
 
     if (bool(pids) + (comm is not None) + everything) != 1:
         raise click.UsageError("give one of: PIDs, --comm NAME, --all")
-    request = capturing.request(question, follow=follow, force=answering.force)
+    request = capturing.request(question, answering, follow=follow)
     request = replace(request, pids=pids, comm=comm, everything=everything, until_eof=until_eof)
-    return captured(request, capturing, answering, sys.stdout)[1]
+    return captured(request, capturing, answering)[1]

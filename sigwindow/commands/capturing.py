@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from sigwindow import capture, control
-from sigwindow.probes.text import printable
+from sigwindow.terminal import streams
 
 from .answer import Answer
 from .options import AnswerOptions, CaptureOptions
@@ -21,15 +20,21 @@ if TYPE_CHECKING:
 
 
 def captured(
-    request: capture.Request, options: CaptureOptions, answering: AnswerOptions, to: TextIO
+    request: capture.Request, options: CaptureOptions, answering: AnswerOptions
 ) -> tuple[capture.Capture, int]:
-    """Record what is requested, and answer on the stream `to`. Returns the capture and the gates' exit code."""
+    """Record what is requested, and answer. Returns the capture and the gates' exit code.
+
+    A command that is run keeps standard output to itself, as under `time` or `strace`: whoever pipes what it writes
+    gets that and nothing else. But for JSON that is asked for there, the answer goes to standard error.
+    """
+    if options.status_fd == 1 and answering.json_to_stdout:
+        raise click.UsageError("--json - and --status-fd 1 would both go to standard output: give one another way")
     with control.telling(options.status_fd) as status:
-        answer = Answer(answering, request.output)
+        answer = Answer(answering, request.output, taken=bool(request.argv) or options.status_fd == 1)
 
         def say(text: str) -> None:
             if options.status_fd is None:
-                click.secho(f"[sigwindow] {printable(text)}", err=True, dim=True)
+                answer.streams.hint(text)
 
         def begun(info: TraceInfo, trace: Path | None) -> None:
             status.started(info, trace)
@@ -37,16 +42,16 @@ def captured(
                 pids = info.targets
                 say(f"tracing process {pids[0]}" if len(pids) == 1 else f"tracing {len(pids) or 'all'} processes")
 
-        is_watched = options.live and options.status_fd is None
+        is_watched = options.live and not answering.quiet and options.status_fd is None
         view = _view_of(of_command=bool(request.argv)) if is_watched else None
-        found = capture.record(request, say=say, begun=begun, view=view)
-        out = sys.stderr if options.status_fd == 1 else to
+        with streams.kept_clear() if answering.json_to_stdout else nullcontext():
+            found = capture.record(request, say=say, begun=begun, view=view)
         if found.status is not None:
             how = f"exited with {found.status}" if found.status < 128 else f"was ended by signal {found.status - 128}"
             say(f"{request.argv[0]} {how}")
-        code = answer.summary(found.analysis, found.info, out)
+        code = answer.summary(found.analysis, found.info)
         if found.trace and not request.output:
-            click.echo(f"[sigwindow] the trace is {found.trace}", err=True)
+            say(f"the trace is {found.trace}")
         status.ended(code)
     return found, code
 

@@ -23,14 +23,15 @@ def compare(base: str, new: str | None, last: bool, question: Question, answerin
     """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
     from sigwindow import fleet
     from sigwindow.analysis import compare as comparing
-    from sigwindow.terminal import draw, render
+    from sigwindow.terminal import progress, render
 
     from .answer import Answer
 
     base, new = options.named([base, *([new] if new else [])], last, two=True)
     answer = Answer(answering, inputs=(base, new))
-    before, after = (fleet.analyse(name, question)[0] for name in (base, new))
+    with progress.shown(quiet=answering.quiet) as bar:
+        before, after = (fleet.analyse(name, question, told)[0] for name, told in progress.each(bar, (base, new)))
     comparison = comparing.compare(before, after)
-    draw.console().print(render.comparison(comparison))
+    answer.streams.show(render.comparison(comparison))
     answer.json(comparison.to_dict())
     return answer.code(answer.gates.compare(new, before.totals, after.totals, comparison))

@@ -15,6 +15,7 @@ def doctor(as_json: bool) -> int:
     from sigwindow.collector import backends
     from sigwindow.collector.session import Ability
     from sigwindow.probes.preflight import can_trace
+    from sigwindow.terminal import streams
 
     found = backends.survey()
     if as_json:
@@ -28,9 +29,9 @@ def doctor(as_json: bool) -> int:
             }
             for backend, checks in found
         ]
-        click.echo(json.dumps(told, indent=2))
+        streams.write(json.dumps(told, indent=2) + "\n")
     else:
-        from sigwindow.terminal import draw, render
+        from sigwindow.terminal import render
 
-        draw.console().print(render.backends(found))
+        streams.Streams().show(render.backends(found))
     return 0 if any(can_trace(checks) for _, checks in found) else 3

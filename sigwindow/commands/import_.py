@@ -30,13 +30,12 @@ def import_(file: Path, output: Path, messages: Path | None, question: Question,
     """
     from sigwindow.analysis.engine.windows import Windows
     from sigwindow.collector import files, importing, tracefile
-    from sigwindow.probes.text import printable
-    from sigwindow.terminal import render
+    from sigwindow.terminal import progress
 
     from .answer import Answer
 
     answer = Answer(answering, output, importing.sources(file, messages))
-    with importing.opened(file, messages) as recording, render.progress() as bar:
+    with importing.opened(file, messages) as recording, progress.shown(quiet=answering.quiet) as bar:
         windows = Windows(question, recording.info.os)
         task = bar.add_task("import", total=recording.size_bytes)
         with (
@@ -48,5 +47,5 @@ def import_(file: Path, output: Path, messages: Path | None, question: Question,
                 windows.feed(batch)
                 bar.update(task, completed=recording.read_bytes)
     for note in recording.notes:
-        click.echo(f"[sigwindow] {printable(note)}", err=True)
+        answer.streams.hint(note)
     return answer.summary(windows.result(), recording.info)

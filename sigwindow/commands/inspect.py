@@ -13,11 +13,12 @@ def inspect(pid: str, as_json: bool) -> None:
     import json
 
     from sigwindow.collector import procfs
+    from sigwindow.terminal import streams
 
     threads = procfs.threads(procfs.pid_of(pid))
     if as_json:
-        click.echo(json.dumps([thread._asdict() for thread in threads], indent=2))
+        streams.write(json.dumps([thread._asdict() for thread in threads], indent=2) + "\n")
     else:
-        from sigwindow.terminal import draw, render
+        from sigwindow.terminal import render
 
-        draw.console().print(render.threads_now(threads))
+        streams.Streams().show(render.threads_now(threads))

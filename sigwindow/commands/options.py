@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from sigwindow.capture import Request
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_QUIET = "Say nothing on standard error but errors: no progress, no hints."
 PATH = click.Path(path_type=Path, dir_okay=False)
+
+
+def file_or_none(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """The file that an option names; none where that is standard output, `-`."""
+    return None if str(path) == "-" else path
 
 
 class _Bytes(click.ParamType[int]):
@@ -138,7 +144,7 @@ class CaptureOptions:
         ),
     ]
 
-    def request(self, question: Question, *, follow: bool, force: bool) -> Request:
+    def request(self, question: Question, answering: AnswerOptions, *, follow: bool) -> Request:
         """What to capture, but for the command or the processes."""
         from sigwindow.capture import Request
 
@@ -147,7 +153,7 @@ class CaptureOptions:
         return Request(
             output=self.output,
             keep=not self.no_trace,
-            force=force,
+            force=answering.force,
             duration_s=self.duration_s,
             backend=self.backend,
             question=question,
@@ -192,6 +198,12 @@ class AnswerOptions:
         _Option("--junit", type=PATH, metavar="FILE", help="Write the gates' outcomes as a JUnit file."),
     ]
     force: Annotated[bool, _Option("--force", is_flag=True, help="Overwrite files that exist.")]
+    quiet: Annotated[bool, _Option("-q", "--quiet", is_flag=True, help=_QUIET)]
+
+    @property
+    def json_to_stdout(self) -> bool:
+        """Whether the JSON goes to standard output."""
+        return str(self.json_file) == "-"
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,7 @@ class ComparisonOptions(AnswerOptions):
 capturing = _group("capturing", CaptureOptions)
 answering = _group("answering", AnswerOptions)
 answering_comparison = _group("answering", ComparisonOptions)
+quiet = click.option("-q", "--quiet", is_flag=True, help=_QUIET)
 force = click.option("--force", is_flag=True, help="Overwrite files that exist.")
 last = click.option(
     "--last", is_flag=True, help="Take the newest trace that `run` or `attach` kept in the working directory."

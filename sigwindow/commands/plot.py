@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=options.PATH, required=True, help="The figure: .png, .svg or .pdf.")
 @options.question
 @options.force
+@options.quiet
 @click.argument("kind", type=click.Choice(["ecdf", "histogram", "timeline", "signals", "rate", "compare"]))
 @options.last
 @click.argument("traces", metavar="TRACE", nargs=-1)
-def plot(kind: str, traces: Sequence[str], output: Path, last: bool, force: bool, question: Question) -> None:
+def plot(
+    kind: str, traces: Sequence[str], output: Path, last: bool, force: bool, quiet: bool, question: Question
+) -> None:
     """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW, which may be --last."""
     from sigwindow import fleet
     from sigwindow.analysis import plots
     from sigwindow.collector import files
+    from sigwindow.terminal import progress
 
     traces = options.named(traces, last, two=kind == "compare")
     if kind != "compare" and len(traces) > 1:
@@ -34,7 +38,9 @@ def plot(kind: str, traces: Sequence[str], output: Path, last: bool, force: bool
     if form not in ("png", "svg", "pdf"):
         raise click.UsageError(f"{output}: a figure is a .png, .svg or .pdf file")
     files.check([output], traces, force=force)
-    found, infos = zip(*(fleet.analyse(trace, question) for trace in traces), strict=True)
+    with progress.shown(quiet=quiet) as bar:
+        read = [fleet.analyse(trace, question, told) for trace, told in progress.each(bar, traces)]
+    found, infos = zip(*read, strict=True)
     if kind == "compare":
         axes = plots.compare(found[0], found[1], labels=(Path(traces[0]).stem, Path(traces[1]).stem), infos=infos)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,6 @@ def run(
 
     from .capturing import captured
 
-    request = capturing.request(question, follow=follow, force=answering.force)
-    found, code = captured(replace(request, argv=command), capturing, answering, sys.stderr)
+    request = capturing.request(question, answering, follow=follow)
+    found, code = captured(replace(request, argv=command), capturing, answering)
     return code or (found.status or 0 if exit_code else 0)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from sigwindow.analysis import sheets
@@ -40,13 +39,6 @@ def sentence(counts: Mapping[str, int]) -> Text:
     worst = worst_of(counts)
     style = STYLES[worst] if worst in BAD else "bold green" if counts["born"] else "bold"
     return Text(sentence_of(counts), style)
-
-
-def progress() -> Progress:
-    """A progress bar on standard error that is gone when it is over; nothing where that is no terminal."""
-    shown = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
 
 
 def summary(
