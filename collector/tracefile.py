@@ -109,18 +109,17 @@ class Reader:
                 f"{events.FORMAT_VERSION}. Try pip install --upgrade sigwindow"
             )
         self.info = info
-        self._types = {column.name: column.arrow for column in events.COLUMNS}
-        self._stored = {column.name for column in events.COLUMNS if column.since <= info.format}
+        declared = [column for column in events.COLUMNS if column.since <= info.format]
         wrong = [
-            name
-            for name, arrow in self._types.items()
-            if name in self._stored and (schema.names.count(name) != 1 or schema.field(name).type != arrow)
+            column.name
+            for column in declared
+            if schema.names.count(column.name) != 1 or schema.field(column.name).type != column.arrow
         ]
         if wrong:
             raise InputError(
                 f"{shown} lacks columns of the event table, or has them in another type: {', '.join(wrong)}"
             )
-        self._names = schema.names
+        self._stored = {column.name: schema.names.index(column.name) for column in declared}  # with their places
 
     @property
     def bytes_read(self) -> int:
@@ -143,7 +142,7 @@ class Reader:
             if self._parquet:
                 source = pq.ParquetFile(file, read_dictionary=["kind"]).iter_batches(columns=stored)
             else:
-                options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in stored])
+                options = pa.ipc.IpcReadOptions(included_fields=[self._stored[name] for name in stored])
                 source = iter(pa.ipc.open_stream(file, options=options))
             while True:
                 try:
@@ -161,11 +160,11 @@ class Reader:
         """A batch with empty columns for those that the trace's format did not have yet."""
         if len(columns) == batch.num_columns:
             return batch
+        schema = pa.schema(map(events.SCHEMA.field, columns))
         arrays = [
-            batch.column(name) if name in self._stored else events.empty(self._types[name], batch.num_rows)
-            for name in columns
+            batch.column(of.name) if of.name in self._stored else events.empty(of.type, batch.num_rows) for of in schema
         ]
-        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(map(events.SCHEMA.field, columns)))
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def in_order(self, columns: Sequence[str] = events.SCHEMA.names) -> pa.RecordBatch:
         """All events, for a file from elsewhere that is not in the order of time: read whole, and sorted."""
