@@ -236,8 +236,6 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
     """The table of `statistics.by`, the worst rows first, as processes are ranked."""
     import pandas as pd
 
-    from .statistics import name_groups  # as pandas: heavy, and no other sheet needs it
-
     left_out = (
         "unready",
         "uncertain",
@@ -265,10 +263,7 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
         for row in shown.astype(object).where(shown.notna(), None).itertuples(index=False)
     ]
     rest = found.iloc[_GROUPS:]
-    what = by_verdict(rest.to_dict("records"))
-    if "comm" in rest:  # names that differ in their numbers only are told as one
-        what += f" ({first_few(list(map(printable, name_groups(rest['comm']).unique())))})"
-    return Sheet(columns, rows, printable(title), more(len(rest), what))
+    return Sheet(columns, rows, printable(title), more(len(rest), by_verdict(rest.to_dict("records"))))
 
 
 def _cell(column: str, value: Any) -> str:

@@ -27,7 +27,7 @@ from dask.distributed import Client, LocalCluster
 from fsspec.implementations.memory import MemoryFileSystem
 from reference import BLOCK_ALL, Row, batch
 
-from sigwindow import fleet
+from sigwindow import fleet, read
 from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD
 from sigwindow.probes.signals import number, word_of
@@ -44,7 +44,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
 
 
-def write(path: Path, seed: int, births: int = 101, lost: int = 0) -> Path:
+def write(path: Path, seed: int, births: int = 101, lost: int = 0, comm: str = "worker") -> Path:
     """A trace of threads that are exposed, or not, for a random time before they install a stack."""
     random = np.random.default_rng(seed)
     rows = [Row(1, "snapshot", 100 + seed, 100 + seed, comm=f"server-{seed}", handled=HANDLED)]
@@ -54,7 +54,7 @@ def write(path: Path, seed: int, births: int = 101, lost: int = 0) -> Path:
         ready_ns = exposed_ns + int(random.integers(0, 100_000) * (place % 3 > 0))
         mask = 0 if ready_ns > exposed_ns else BLOCK_ALL
         row = Row(born_ns, "born", 100 + seed, 1000 + place, mask=BLOCK_ALL, handled=HANDLED, flags=CLONE_THREAD)
-        rows += [row._replace(comm="worker"), row._replace(time_ns=exposed_ns, kind="mask", mask=mask)]
+        rows += [row._replace(comm=comm.format(place)), row._replace(time_ns=exposed_ns, kind="mask", mask=mask)]
         rows += [row._replace(time_ns=ready_ns + 1, kind="altstack", mask=0, altstack=True)]
         rows += [row._replace(time_ns=ready_ns + 2, kind="exit", mask=0, altstack=True)]
     if lost:
@@ -247,6 +247,15 @@ def test_a_table_by_process_for_each_file(sigwindow: Run, traces: list[Path]) ->
         assert lines[title + 1].split()[:2] == ["pid", "born"]
         assert lines[title + 2].split()[:2] == [pid, "101"]
     assert "by process" not in sigwindow("analyze", *traces[:2]).out
+
+
+def test_names_of_a_pool_are_one_row(sigwindow: Run, tmp_path: Path) -> None:
+    """3187 threads `Thread-N` were 3187 rows."""
+    pool = str(write(tmp_path / "pool.arrows", 3, births=997, comm="Thread-{}"))
+    lines = sigwindow("analyze", pool, "--by", "name").out.splitlines()
+    [title] = [place for place, line in enumerate(lines) if line.strip() == "by name"]
+    assert [line.split()[:2] for line in lines[title + 2 : title + 4] if line] == [["Thread-*", "997"]]
+    assert len(read(pool).by("name")) == 997
 
 
 def test_risk_at_a_given_rate(sigwindow: Run, traces: list[Path]) -> None:

@@ -300,7 +300,7 @@ def test_groups_beyond_forty_are_told_in_a_line() -> None:
     of = threads([1] * len(names), comm=names, verdict=verdicts, exposure_ns=np.arange(len(names)))
     found = groups(statistics.by(of, "name"), "by name")
     assert len(found.rows) == 40
-    assert found.rest == "3,157 more: 157 exposed, 3,000 masked (Thread-*)"
+    assert found.rest == "3,157 more: 157 exposed, 3,000 masked"
 
 
 def test_the_frames_of_a_stack() -> None:

@@ -175,7 +175,10 @@ def _with_tables(
         found.append(fleet.Measured(name, analysis.totals, info))
         of = f" of {name}" if len(names) > 1 else ""
         if by:
-            groups = statistics.by(analysis.threads, by, [info.clock_to_wall_ns], analysis.leaders)
+            threads = analysis.threads
+            if "name" in by:  # for the eye: the names of a pool are one row
+                threads = threads.assign(comm=statistics.name_groups(threads["comm"]))
+            groups = statistics.by(threads, by, [info.clock_to_wall_ns], analysis.leaders)
             tables.append(Drawn(sheets.groups(groups, f"by {' and '.join(by)}{of}")))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
