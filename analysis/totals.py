@@ -81,6 +81,8 @@ def merged(question: Question, parts: Mapping[Any, Totals]) -> Totals:
         for table, keys in (("by_signal", names(BY_SIGNAL)[:3]), ("exposed", names(EXPOSED)[:-1])):
             tables = pd.concat([getattr(part, table) for part in parts.values()])
             setattr(total, table, tables.groupby(keys, as_index=False).sum())
-        worst = pd.concat({trace: part.worst for trace, part in parts.items()}, names=["trace"])
-        total.worst = worst_first(worst.reset_index(level="trace")).head(WORST)
+        worst = pd.concat(dict(enumerate(part.worst for part in parts.values())), names=["trace"])
+        worst = worst_first(worst.reset_index(level="trace")).head(WORST)
+        called = list(parts)  # objects: a file's name may be no text
+        total.worst = worst.assign(trace=pd.Series([called[n] for n in worst["trace"]], worst.index, object))
     return total
