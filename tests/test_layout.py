@@ -14,7 +14,41 @@ from sigwindow.probes import events
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("probes", "collector", "analysis")
-TRACERS = {"bcc"} | {f"sigwindow.probes.{name}" for name in ("bcc", "binding", "btf", "headers", "ring")}
+# Within a part, files and folders from the ground up: each may import what stands in an earlier line, and nothing else.
+ORDER = {
+    "probes": (
+        "errors text",
+        "events signals",
+        "traceinfo btf ring",
+        "bcc",
+        "preflight",
+        "dtrace strace",
+    ),
+    "collector": (
+        "session procfs command remote lines pump",
+        "tracefile files external ring_session strace",
+        "backends importing",
+    ),
+    "analysis": (
+        "question tables colours durations",
+        "words totals export",
+        "result summary",
+        "engine statistics findings",
+        "sheets canvas",
+        "notebook plots",
+        "risk compare report",
+    ),
+    "sigwindow": (
+        "control gates fleet",
+        "trace capture",
+        "recording terminal",
+        "magic commands",
+        "__init__ __main__",
+    ),
+}
+# What knows neither the command line nor a terminal, and never prints.
+QUIET = ("trace", "recording", "fleet", "capture", "gates", "control")
+TRACERS = {"bcc"} | {f"sigwindow.probes.{name}" for name in ("bcc", "btf", "ring", "preflight", "dtrace", "strace")}
 
 
 def imports(path: Path, package: str) -> set[str]:
@@ -62,6 +96,30 @@ def test_imports_point_one_way(part: str, below: tuple[str, ...]) -> None:
         ours = {name for name in names if name.split(".")[0] in ("sigwindow", *PARTS)}
         outside = {name for name in ours if not within(name, below)}
         assert not outside, f"{module} imports {outside}"
+
+
+@pytest.mark.parametrize("part", ORDER)
+def test_within_a_part_imports_point_down(part: str) -> None:
+    rank = {unit: place for place, units in enumerate(ORDER[part]) for unit in units.split()}
+    inside = "sigwindow" if part == "sigwindow" else f"sigwindow.{part}"
+    found = set()
+    for module, names in imports_of(part).items():
+        unit = module.split("/")[1].removesuffix(".py")
+        if unit == "__init__" and part != "sigwindow":
+            continue
+        found.add(unit)
+        targets = {name.removeprefix(f"{inside}.").split(".")[0] for name in names if name.startswith(f"{inside}.")}
+        above = {target for target in targets - {unit, *PARTS} if rank.get(target, -1) >= rank[unit]}
+        assert not above, f"{module} imports {above}"
+    assert found == set(rank)
+
+
+def test_the_python_interface_knows_no_terminal_and_never_prints() -> None:
+    for module, names in imports_of("sigwindow").items():
+        if module.removeprefix("sigwindow/").removesuffix(".py") in QUIET:
+            assert not {name for name in names if within(name, ("click", "rich", "sigwindow.terminal"))}, module
+            calls = [node for node in ast.walk(ast.parse((ROOT / module).read_text())) if isinstance(node, ast.Call)]
+            assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], module
 
 
 def test_analysis_imports_no_tracer() -> None:
