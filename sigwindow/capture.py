@@ -22,7 +22,7 @@ from sigwindow.collector import backends, files, procfs
 from sigwindow.collector.pump import Sink, pump
 from sigwindow.collector.session import DEFAULT_BUFFER_BYTES, Options, Session, Target
 from sigwindow.probes.errors import UsageError
-from sigwindow.probes.signals import numbering
+from sigwindow.probes.signals import LINUX_COUNT, name, numbering
 
 if TYPE_CHECKING:
     from sigwindow.analysis.engine.glance import LiveWindows
@@ -71,6 +71,15 @@ class Capture:
     info: TraceInfo
     status: int | None
     trace: Path | None
+
+    @property
+    def ending(self) -> str:
+        """How the command ended, in words; empty where there was none, or it goes on."""
+        if self.status is None:
+            return ""
+        if 0 < self.status - 128 <= LINUX_COUNT:
+            return f"ended by {name(self.status - 128, numbering(platform.system().lower()))}"
+        return f"exited with {self.status}"
 
 
 def record(

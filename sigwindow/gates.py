@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from sigwindow.analysis.tables import BAD, VERDICTS
-from sigwindow.analysis.words import duration
+from sigwindow.analysis.words import counted, duration
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
 
@@ -21,7 +21,7 @@ BLIND = InputError.exit_code
 
 
 class Outcome(NamedTuple):
-    """What one gate says of one trace; `blind`: it saw nothing bad, and too much is missing to be sure."""
+    """What one gate says of one trace; `blind`: it saw nothing bad, and too little to be sure."""
 
     trace: str
     gate: str
@@ -31,10 +31,19 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Gates:
-    """The gates that were asked for: by verdict (or `lossy`, or `regression`), and by the longest exposure."""
+    """The gates that were asked for: by verdict (or `lossy`, or `regression`), and by the longest exposure.
+
+    min_threads: with fewer births in a trace, none of them can be answered.
+    """
 
     fail_on: str | None = None
     max_exposure_ns: int | None = None
+    min_threads: int = 1
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is any."""
+        return self.fail_on is not None or self.max_exposure_ns is not None
 
     def judge(self, trace: str, totals: Totals) -> list[Outcome]:
         """What each gate on a single trace says; `regression` is none."""
@@ -53,10 +62,8 @@ class Gates:
         if self.fail_on == "regression":
             bad = "; ".join(comparison.reasons)
             outcome = self._outcome(trace, "regression", bad, new)
-            if not bad and not (base.born and new.born):
-                outcome = outcome._replace(state="blind", message="no thread was born in one of the traces")
-            elif not bad and _missing(base):
-                outcome = outcome._replace(state="blind", message=f"of the base: {_missing(base)}")
+            if outcome.state == "passed" and (missing := self._missing(base)):
+                outcome = outcome._replace(state="blind", message=f"of the base: {missing}")
             found.append(outcome)
         return found
 
@@ -79,15 +86,25 @@ class Gates:
     def _outcome(self, trace: str, gate: str, bad: str, totals: Totals) -> Outcome:
         if bad:
             return Outcome(trace, gate, "failed", bad)
-        missing = _missing(totals)
+        missing = self._missing(totals)
         return Outcome(trace, gate, "blind" if missing else "passed", missing)
 
+    def _missing(self, totals: Totals) -> str:
+        """Why a clean answer can't be trusted; empty if it can."""
+        if totals.lost_events:
+            return f"{totals.lost_events} events were lost, and nobody knows what they told"
+        if not totals.ended:
+            return "the trace has no end: its tracer was killed, or the file is cut"
+        if totals.born >= self.min_threads:
+            return ""
+        if totals.born:
+            return f"only {counted(totals.born, 'thread')} born, and --min-threads asks for {self.min_threads}"
+        return "no thread was born: there is nothing to judge. Where that is right, give --min-threads 0"
 
-def _missing(totals: Totals) -> str:
-    """Why a clean answer can't be trusted; empty if it can."""
-    if totals.lost_events:
-        return f"{totals.lost_events} events were lost, and nobody knows what they told"
-    return "" if totals.ended else "the trace has no end: its tracer was killed, or the file is cut"
+
+def of_command(ending: str, status: int) -> Outcome:
+    """What is told of the command that was traced, beside the gates. ending: how it ended, in words."""
+    return Outcome("capture", "command", "failed" if status else "passed", ending if status else "")
 
 
 def exit_code(outcomes: Iterable[Outcome]) -> int:

@@ -10,7 +10,9 @@ import pytest
 from commandline import Run
 from reference import BLOCK_ALL, Row, batch
 
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.words import parse_duration
+from sigwindow.capture import Capture
 from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
@@ -130,6 +132,25 @@ def test_a_file_that_is_cut_never_passes(sigwindow: Run, write: Write) -> None:
         assert sigwindow("analyze", trace, "--fail-on", "exposed").code == 4
 
 
+@pytest.mark.parametrize("gate", GATES, ids=" ".join)
+def test_a_gate_over_nothing_never_passes(sigwindow: Run, write: Write, gate: list[str]) -> None:
+    nothing, three = write("nothing", [END]), write("three", [*threads("masked", 3), END])
+    done = sigwindow("analyze", nothing, *gate)
+    assert done.code == 4
+    assert done.err.count("can't be answered: no thread was born") == len(gate) // 2
+    assert sigwindow("analyze", nothing, *gate, "--min-threads", 0).code == 0
+    assert sigwindow("analyze", three, *gate).code == 0
+    assert sigwindow("analyze", three, *gate, "--min-threads", 3).code == 0
+    few = sigwindow("analyze", three, *gate, "--min-threads", 4)
+    assert (few.code, few.err.count("only 3 threads born, and --min-threads asks for 4")) == (4, len(gate) // 2)
+    assert sigwindow("analyze", three, nothing, *gate).code == 4
+
+
+def test_too_few_threads_do_not_excuse_a_bad_one(sigwindow: Run, write: Write) -> None:
+    trace = write("t", [*threads("hit", 2), END])
+    assert sigwindow("analyze", trace, "--fail-on", "hit", "--min-threads", 9).code == 1
+
+
 def test_what_was_seen_fails_a_gate_though_more_is_missing(sigwindow: Run, write: Write) -> None:
     assert sigwindow("analyze", write("l", [*threads("hit"), LOST, END]), "--fail-on", "hit").code == 1
     assert sigwindow("analyze", write("c", threads("hit")), "--fail-on", "hit").code == 1
@@ -244,7 +265,12 @@ def test_durations(text: str, ns: int) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--fail-on", "regression"), ("--fail-on", "sometimes"), ("--junit", "never-written.xml")],
+    [
+        ("--fail-on", "regression"),
+        ("--fail-on", "sometimes"),
+        ("--junit", "never-written.xml"),
+        ("--min-threads", "1"),
+    ],
     ids=" ".join,
 )
 def test_gates_that_make_no_sense_are_usage_errors(sigwindow: Run, write: Write, options: tuple[str, ...]) -> None:
@@ -266,3 +292,74 @@ def test_what_is_wrong_is_told_before_anything_is_run(sigwindow: Run, tmp_path: 
     assert "exists" in done.err or "bad duration" in done.err
     assert not marker.exists()
     assert there.read_text() == "an old file"
+
+
+NOTHING = ("--fail-on", "hit", "--min-threads", "0")  # a gate that is open where no thread is born
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("options", "script", "code"),
+    [
+        (NOTHING, "exit 0", 0),
+        (NOTHING, "exit 7", 7),
+        (NOTHING, "kill -SEGV $$", 128 + 11),
+        (("--max-exposure", "1s", "--min-threads", "0"), "exit 7", 7),
+        (("--fail-on", "hit"), "exit 0", 4),  # nothing was born
+        (("--fail-on", "hit"), "exit 3", 4),  # and that is worse than the command's status
+        (("--fail-on", "hit"), "exit 5", 5),
+        ((*NOTHING, "--no-exit-code"), "exit 7", 0),
+        (("--fail-on", "hit", "--no-exit-code"), "exit 7", 4),
+        ((), "exit 7", 0),
+        (("--exit-code",), "exit 7", 7),
+        (("--no-exit-code",), "exit 7", 0),
+    ],
+)
+def test_a_gated_run_fails_with_its_command(
+    sigwindow: Run, tmp_path: Path, options: tuple[str, ...], script: str, code: int
+) -> None:
+    junit = tmp_path / "j.xml"
+    gated = "--fail-on" in options or "--max-exposure" in options
+    to_file = ("--junit", junit) if gated else ()
+    done = sigwindow("run", "--no-trace", *options, *to_file, "--", "sh", "-c", script)
+    assert done.code == code
+    ending = "ended by SIGSEGV" if "SEGV" in script else f"exited with {script[-1]}"
+    assert f"[sigwindow] sh {ending}\n" in done.err
+    told = gated and "--no-exit-code" not in options
+    assert (f"gate command failed: sh {ending}" in done.err) == (told and script != "exit 0")
+    if gated:
+        cases = {case.get("name"): case for case in ElementTree.parse(junit).getroot().iter("testcase")}
+        assert ("command" in cases) == told
+        if told:
+            failures = [(child.tag, child.get("message")) for child in cases["command"]]
+            assert failures == ([] if script == "exit 0" else [("failure", f"sh {ending}")])
+
+
+@pytest.mark.live
+def test_junit_alone_tells_of_the_command(sigwindow: Run, tmp_path: Path) -> None:
+    junit = tmp_path / "j.xml"
+    options = ("run", "--no-trace", "--junit", junit, "--force")
+    assert sigwindow(*options, "--", "sh", "-c", "exit 3").code == 3
+    assert ElementTree.parse(junit).getroot().attrib == {"tests": "1", "failures": "1", "errors": "0"}
+    assert sigwindow(*options, "--", "true").code == 0
+    assert ElementTree.parse(junit).getroot().attrib == {"tests": "1", "failures": "0", "errors": "0"}
+    assert sigwindow(*options, "--no-exit-code", "--", "true").code == 2
+
+
+@pytest.mark.parametrize(
+    ("system", "status", "ending"),
+    [
+        ("Linux", 128 + 11, "ended by SIGSEGV"),
+        ("Linux", 128 + 30, "ended by SIGPWR"),
+        ("FreeBSD", 128 + 30, "ended by SIGUSR1"),
+        ("Linux", 128, "exited with 128"),
+        ("Linux", 255, "exited with 255"),
+        ("Linux", 0, "exited with 0"),
+    ],
+)
+def test_a_signal_has_the_name_of_this_system(
+    monkeypatch: pytest.MonkeyPatch, system: str, status: int, ending: str
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    captured = Capture(Windows().result(), TraceInfo(), status, None)
+    assert captured.ending == ending

@@ -44,4 +44,4 @@ def attach(
         raise click.UsageError("give one of: PIDs, --comm NAME, --all")
     request = capturing.request(question, answering, follow=follow)
     request = replace(request, pids=pids, comm=comm, everything=everything, until_eof=until_eof)
-    return captured(request, capturing, answering)[1]
+    return captured(request, capturing, answering)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sigwindow import capture, control
+from sigwindow import capture, control, gates
 from sigwindow.terminal import streams
 
 from .answer import Answer
@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 
 
 def captured(
-    request: capture.Request, options: CaptureOptions, answering: AnswerOptions
-) -> tuple[capture.Capture, int]:
-    """Record what is requested, and answer. Returns the capture and the gates' exit code.
+    request: capture.Request, options: CaptureOptions, answering: AnswerOptions, exit_code: bool | None = None
+) -> int:
+    """Record what is requested, answer, and return the exit code.
 
     A command that is run keeps standard output to itself, as under `time` or `strace`: whoever pipes what it writes
     gets that and nothing else. But for JSON that is asked for there, the answer goes to standard error.
+    exit_code: whether its own status counts; None: where there are gates, since nobody wants to see a suite that
+    crashed pass for its threads' sake.
     """
     if options.status_fd == 1 and answering.json_to_stdout:
         raise click.UsageError("--json - and --status-fd 1 would both go to standard output: give one another way")
     with control.telling(options.status_fd) as status:
-        answer = Answer(answering, request.output, taken=bool(request.argv) or options.status_fd == 1)
+        runs = bool(request.argv)
+        taken = runs or options.status_fd == 1
+        answer = Answer(answering, request.output, taken=taken, of_command=runs and exit_code is not False)
 
         def say(text: str) -> None:
             if options.status_fd is None:
@@ -38,22 +42,26 @@ def captured(
 
         def begun(info: TraceInfo, trace: Path | None) -> None:
             status.started(info, trace)
-            if not request.argv:
+            if not runs:
                 pids = info.targets
                 say(f"tracing process {pids[0]}" if len(pids) == 1 else f"tracing {len(pids) or 'all'} processes")
 
         is_watched = options.live and not answering.quiet and options.status_fd is None
-        view = _view_of(of_command=bool(request.argv)) if is_watched else None
+        view = _view_of(of_command=runs) if is_watched else None
         with streams.kept_clear() if answering.json_to_stdout else nullcontext():
             found = capture.record(request, say=say, begun=begun, view=view)
+        command = None
         if found.status is not None:
-            how = f"exited with {found.status}" if found.status < 128 else f"was ended by signal {found.status - 128}"
-            say(f"{request.argv[0]} {how}")
-        code = answer.summary(found.analysis, found.info)
+            ending = f"{request.argv[0]} {found.ending}"
+            say(ending)
+            command = gates.of_command(ending, found.status) if answer.judges_command else None
+        code = answer.summary(found.analysis, found.info, command)
+        if command or exit_code:
+            code = max(code, found.status or 0)
         if found.trace and not request.output:
             say(f"the trace is {found.trace}")
         status.ended(code)
-    return found, code
+    return code
 
 
 def _view_of(*, of_command: bool) -> Callable[[], AbstractContextManager[capture.View]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -40,6 +41,22 @@ class _Bytes(click.ParamType[int]):
         if not digits.isdigit() or unit not in ("", "K", "M", "G") or not int(digits):
             self.fail(f"{value!r} is not a size: write for example 64K or 16M", param, ctx)
         return int(digits) << {"": 0, "K": 10, "M": 20, "G": 30}[unit]
+
+
+class _Duration(click.ParamType[int]):
+    """A duration such as 20us or 5m, in nanoseconds; of_seconds: numbers without a unit are seconds."""
+
+    name = "DURATION"
+
+    def __init__(self, *, of_seconds: bool = False) -> None:
+        self._of_seconds = of_seconds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of nanoseconds. Raises UsageError for what is no duration."""
+        from sigwindow.analysis.words import parse_duration
+
+        bare = self._of_seconds and re.fullmatch(r"[\d.]+", value)
+        return value if isinstance(value, int) else parse_duration(f"{value}s" if bare else value)
 
 
 class _Option:
@@ -107,14 +124,9 @@ class CaptureOptions:
         ),
     ]
     no_trace: Annotated[bool, _Option("--no-trace", is_flag=True, help="Keep no trace, only say what happened.")]
-    duration_s: Annotated[
-        float | None,
-        _Option(
-            "--duration",
-            type=click.FloatRange(min=0, min_open=True),
-            metavar="SECONDS",
-            help="Stop tracing after this time.",
-        ),
+    duration_ns: Annotated[
+        int | None,
+        _Option("--duration", type=_Duration(of_seconds=True), help="Stop tracing after this time, as in 5m."),
     ]
     backend: Annotated[
         str,
@@ -148,13 +160,15 @@ class CaptureOptions:
         """What to capture, but for the command or the processes."""
         from sigwindow.capture import Request
 
+        if self.duration_ns == 0:
+            raise click.UsageError("--duration 0 would trace nothing")
         if self.no_trace and self.output:
             raise click.UsageError("-o and --no-trace contradict each other")
         return Request(
             output=self.output,
             keep=not self.no_trace,
             force=answering.force,
-            duration_s=self.duration_s,
+            duration_s=self.duration_ns and self.duration_ns / 1e9,
             backend=self.backend,
             question=question,
             follow=follow,
@@ -185,12 +199,21 @@ class AnswerOptions:
         ),
     ]
     fail_on: Annotated[str | None, _fail_on()]
-    max_exposure: Annotated[
-        str | None,
+    max_exposure_ns: Annotated[
+        int | None,
         _Option(
             "--max-exposure",
-            metavar="DURATION",
+            type=_Duration(),
             help="Exit with 1 where a ready thread was exposed for longer, as in 20us.",
+        ),
+    ]
+    min_threads: Annotated[
+        int | None,
+        _Option(
+            "--min-threads",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Exit with 4 where a gate would judge fewer threads than that; by default 1.",
         ),
     ]
     junit: Annotated[

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 @options.question
 @options.answering
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Trace the command's descendants, too.")
-@click.option("--exit-code", is_flag=True, help="End with the command's own exit status.")
+@click.option(
+    "--exit-code/--no-exit-code",
+    default=None,
+    help="End with the command's own exit status, unless the gates' is larger; by default with gates only.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     command: Sequence[str],
     follow: bool,
-    exit_code: bool,
+    exit_code: bool | None,
     capturing: CaptureOptions,
     question: Question,
     answering: AnswerOptions,
@@ -35,5 +39,4 @@ def run(
     from .capturing import captured
 
     request = capturing.request(question, answering, follow=follow)
-    found, code = captured(replace(request, argv=command), capturing, answering)
-    return code or (found.status or 0 if exit_code else 0)
+    return captured(replace(request, argv=command), capturing, answering, exit_code)
