@@ -122,7 +122,10 @@ class _File(io.FileIO):
 
     def write(self, data: Any) -> int:
         with _told(self._path):
-            return super().write(data)
+            try:
+                return super().write(data)
+            except BrokenPipeError:  # its reader has seen enough: the rest goes nowhere
+                return memoryview(data).nbytes
 
     def close(self) -> None:
         with _told(self._path):
@@ -131,11 +134,9 @@ class _File(io.FileIO):
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Make our error of the system's; that nobody reads a pipe any more is none."""
+    """Make our error of the system's."""
     try:
         yield
-    except BrokenPipeError:
-        raise
     except OSError as error:
         raise UsageError(f"can't write {_shown(path)}: {error.strerror}") from None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -18,10 +20,17 @@ _GC_THRESHOLD = 200_000  # imports make many objects and no garbage
 def main() -> None:
     """Be the process of the command line."""
     streams.prepare()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a command that is run would inherit that it is ignored
+        signal.signal(signal.SIGTERM, _end)
     gc.set_threshold(_GC_THRESHOLD)
     code = run(sys.argv[1:])
     gc.freeze()  # else the interpreter looks through all objects before it ends
     sys.exit(code)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End by an exception, which leaves no file half written, and no command that was to be traced."""
+    sys.exit(128 + number)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -282,6 +283,44 @@ def test_an_import_that_ends_early_leaves_the_old_trace(
     assert sigwindow("import", LOG, "-o", old, "--force").code == code
     assert old.read_text() == "old"
     assert names(old.parent) == {"old"}
+
+
+BLOCKED = """
+import sys, time
+from sigwindow.__main__ import main
+from sigwindow.collector.strace import log
+whole = log.Log.batches
+def batches(self):
+    yield next(whole(self))
+    print("begun", flush=True)
+    time.sleep(60)
+log.Log.batches = batches
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_the_old_file_and_no_litter(old: Path, number: signal.Signals, code: int) -> None:
+    words: list[str | Path] = [sys.executable, "-c", BLOCKED, "import", LOG, "-o", old, "--force"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        assert len(names(old.parent)) == 2
+        process.send_signal(number)
+    assert process.returncode == code
+    assert names(old.parent) == {"old"}
+    assert old.read_text() == "old"
+
+
+def test_a_pipe_without_a_reader_silences_nothing_else(sigwindow: Run) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = sigwindow("analyze", TRACE, "--json", f"/dev/fd/{writer}", "--fail-on", "exposed")
+    finally:
+        os.close(writer)
+    assert done.code == 1
+    assert "gate exposed failed" in done.err
 
 
 def test_nothing_else_opens_a_file_to_write() -> None:
