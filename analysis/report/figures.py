@@ -23,17 +23,23 @@ FIGURES = {
     "rate": "Births a second, and the exposure they led to.",
 }
 _SVG_BYTES = 200_000  # larger drawings become pictures
+_PIXELS_AN_INCH = 96  # of CSS
 _NARROW_IN = 4.0  # the width of a phone, and of half a page
 _NARROW_HEIGHT_IN = (3.4, 4.8)
+_NARROW_ROW_IN = 0.2  # with a name
 _NARROW_NAME = 16  # characters
 _LARGE_MAP_IN = 7.0  # a map of signals wider or higher than that has more cells than a phone has room for
 
 
 class Drawn(NamedTuple):
-    """A figure. narrow, wide: data URIs, the latter empty where the former is enough; alt: the figure in words."""
+    """A figure. narrow, wide: data URIs, the latter empty where the former is enough, and its width in pixels.
+
+    alt: the figure in words.
+    """
 
     narrow: str
     wide: str
+    wide_px: int
     caption: str
     alt: str
 
@@ -47,9 +53,10 @@ def drawn(analysis: Analysis, info: TraceInfo, kinds: Iterable[str] = FIGURES, *
         assert figure is not None
         if axes.has_data():
             wide = _image(figure) if large and _gains(kind, figure) else ""
+            wide_px = round(figure.get_figwidth() * _PIXELS_AN_INCH)
             _make_narrow(figure)
             caption = FIGURES[kind]
-            found.append(Drawn(_image(figure), wide, caption, f"{caption} {axes.get_title()}."))
+            found.append(Drawn(_image(figure), wide, wide_px, caption, f"{caption} {axes.get_title()}."))
     return found
 
 
@@ -59,7 +66,9 @@ def _gains(kind: str, figure: Figure) -> bool:
 
 def _make_narrow(figure: Figure) -> None:
     """Fit a figure to a phone: as wide as that with its text as large as before, long names cut, legends below."""
-    figure.set_size_inches(_NARROW_IN, float(np.clip(figure.get_figheight(), *_NARROW_HEIGHT_IN)))
+    rows = max(len(axes.get_yticklabels()) for axes in figure.axes)
+    highest_in = max(_NARROW_HEIGHT_IN[1], 2 + _NARROW_ROW_IN * rows)
+    figure.set_size_inches(_NARROW_IN, float(np.clip(figure.get_figheight(), _NARROW_HEIGHT_IN[0], highest_in)))
     for axes in figure.axes:
         axes.title.set_wrap(True)
         names = [label.get_text() for label in axes.get_yticklabels()]

@@ -45,7 +45,6 @@ def report(
     names = fleet.expand(options.named(traces, last))
     files.check(filter(None, [output]), names, force=force)
     with progress.shown(quiet=quiet) as bar:
-        found = [(name, *fleet.analyse(name, question, told)) for name, told in progress.each(bar, names)]
-        bar.add_task("page", total=None)
+        found = ((name, *fleet.analyse(name, question, told)) for name, told in progress.each(bar, names))
         page = reports.report(found, lambda of: risk.risk(of, risk.parse_rates(rates, of.numbering)))
     answer.write(output, page, force=force)
