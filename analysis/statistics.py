@@ -20,6 +20,7 @@ from scipy import special
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
+from . import words
 from .result import Analysis
 from .tables import BAD, WORST_FIRST, process_key
 
@@ -329,9 +330,5 @@ def per_signal(sets: pd.Series, values: pd.Series, groups: pd.Series) -> pd.Data
 
 
 def name_groups(names: pd.Series) -> pd.Series:
-    """The group of each thread name: those that differ in their digits only are one, as `Thread-*`.
-
-    A name that has no such others is its own group, digits and all.
-    """
-    stems = names.str.replace(r"[0-9]+", "*", regex=True)
-    return names.where(names.groupby(stems).transform("nunique") == 1, stems)
+    """The group of each thread name, as words.name_kinds tells it: `Thread-*` for names that differ in digits only."""
+    return names.map(words.name_kinds(names.unique()))

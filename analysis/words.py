@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -60,6 +61,16 @@ def by_verdict(rows: Sequence[Mapping[Any, Any]]) -> str:
 def first_few(names: Sequence[str], most: int = 6) -> str:
     """A list of names, of many only the first, as in `SIGHUP, SIGINT and 13 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def name_kinds(names: Iterable[str]) -> dict[str, str]:
+    """The group of each thread name: those that differ in their digits only are one, as `Thread-*`.
+
+    A name that has no such others is its own group, digits and all.
+    """
+    stems = {name: re.sub("[0-9]+", "*", name) for name in names}
+    sizes = Counter(stems.values())
+    return {name: stem if sizes[stem] > 1 else name for name, stem in stems.items()}
 
 
 def duration(ns: float | None) -> str:

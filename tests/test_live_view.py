@@ -28,7 +28,8 @@ from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.probes import events
 from sigwindow.probes.signals import number, word_of
-from sigwindow.terminal.view import Lines, Terminal, frame, view
+from sigwindow.terminal.frame import frame
+from sigwindow.terminal.view import Lines, Terminal, view
 
 HANDLED = word_of([number("PROF"), number("TERM")])
 
@@ -90,6 +91,7 @@ def glance(**changed: Any) -> Glance:
         verdicts=verdicts,
         open=2,
         processes=[Process("server", 100, 1234, 2, 200, 30, 4, 7_000_000)],
+        process_count=1,
         longest=[Thread("bad", 4321, "critical", 20_500_000, HANDLED, True), *threads],
         latest=threads,
     )
@@ -122,8 +124,9 @@ def test_a_frame_of_24_lines() -> None:
 
 def test_a_frame_of_60_lines_ranks_processes() -> None:
     processes = [Process(f"p{n}", 100 + n, 10, n % 2, 9, 1, 0, 10**6 * (900 - n)) for n in range(100)]
-    lines = shown(frame(glance(processes=processes, lost=7), 200, 60))
+    lines = shown(frame(glance(processes=processes, process_count=171, lost=7), 200, 60))
     assert lines[0].endswith("7 events lost")
+    assert lines[1].startswith("births 1234 (203/s) in 171 processes")
     assert lines[4:7] == [
         "process         pid  exposure  critical  hit  exposed  open  born",
         "p0              100    900 ms         0    1        9     0    10",
@@ -218,6 +221,21 @@ def test_the_counts_are_those_of_the_batch(ready: str) -> None:
         assert [thread.tid for thread in seen.longest[:5]] == totals.worst["tid"].tolist()
         assert [thread.tid for thread in seen.latest[:3]] == [1000, 1004, 1003]
     assert live.totals(ready).verdicts == totals.verdicts
+
+
+def test_the_process_with_a_hit_comes_before_those_with_more_exposure() -> None:
+    windows = LiveWindows(Question("altstack"))
+    for pid in (5, 6):
+        windows.feed(births(100, pid * 10**9, pid=pid))
+    times = {"time_ns": 10**11 + np.arange(4) * 100, "pid": np.full(4, 7), "tid": np.full(4, 8), "peer": np.full(4, 7)}
+    kinds = ("born", "deliver", "altstack", "exit")
+    told = {"kind": np.array([events.CODE[kind] for kind in kinds], np.uint8), "disposition": np.array([0, 2, 0, 0])}
+    prof = {"signal": np.array([0, number("PROF"), 0, 0]), "altstack": np.array([False, False, True, False])}
+    born = {"handled": np.array([HANDLED, 0, 0, 0], np.uint64), "flags": np.array([events.CLONE_THREAD, 0, 0, 0])}
+    windows.feed(events.batch_of({**times, **told, **prof, **born}))
+    seen = windows.glance(1.0, Ring())
+    assert [(process.pid, process.hit) for process in seen.processes] == [(7, 1), (5, 0), (6, 0)]
+    assert seen.process_count == 3
 
 
 def test_rates_are_of_the_last_seconds() -> None:

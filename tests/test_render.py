@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Run
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from sigwindow import fleet
 from sigwindow.analysis import sheets, statistics
@@ -20,20 +20,29 @@ from sigwindow.analysis.question import Question
 from sigwindow.analysis.risk import risk
 from sigwindow.analysis.sheets import Cell, Column, Sheet
 from sigwindow.analysis.summary import summarise
+from sigwindow.collector import procfs
+from sigwindow.collector.backends import BACKENDS
+from sigwindow.probes import signals
+from sigwindow.terminal import render
 from sigwindow.terminal.draw import Drawn
 
 ROOT = Path(__file__).parent.parent
 RUBY = ROOT / "notebooks" / "traces" / "ruby.arrows"
 
 
-def drawn(sheet: Sheet, width: int, *, tells: bool = True) -> list[str]:
-    """The lines of a sheet on a terminal of that width."""
+def printed(answer: RenderableType, width: int) -> list[str]:
+    """The lines of an answer on a terminal of that width."""
     console = Console(width=width, force_terminal=False)
     with console.capture() as told:
-        console.print(Drawn(sheet, tells=tells))
+        console.print(answer)
     lines = told.get().splitlines()
     assert max(map(len, lines)) <= width
     return [line.rstrip() for line in lines]
+
+
+def drawn(sheet: Sheet, width: int, *, tells: bool = True) -> list[str]:
+    """The lines of a sheet on a terminal of that width."""
+    return printed(Drawn(sheet, tells=tells), width)
 
 
 WORKERS = Sheet(
@@ -129,3 +138,32 @@ def test_the_verdict_comes_first_and_then_what_to_do(sigwindow: Run) -> None:
     out = sigwindow("analyze", RUBY).out
     parts = [part.split()[0] for part in out.split("\n\n")]
     assert parts == ["97", "finding", "verdict", "threads", "signals", "worst"]
+
+
+def test_inspect_tells_threads_that_are_alike_in_one_row_and_what_is_pending() -> None:
+    term, usr1 = (signals.word_of([signals.number(name)]) for name in ("TERM", "USR1"))
+    of_process = {"pid": 7, "handled": term | usr1, "ignored": 0, "pending_process": term}
+    threads = [
+        procfs.Thread(tid=7, comm="java", mask=0, pending=0, **of_process),
+        *(procfs.Thread(tid=8 + n, comm=f"Thread-{n}", mask=usr1, pending=0, **of_process) for n in range(3187)),
+        procfs.Thread(tid=9000, comm="Thread-9", mask=usr1, pending=usr1, **of_process),
+    ]
+    lines = printed(render.threads_now(threads), 80)
+    assert lines == [
+        "3,189 threads of process 7",
+        "handled: [USR1 TERM]; ignored: []",
+        "pending for any thread that does not block it: [TERM]",
+        "",
+        "threads  name      tids                            blocked  open to      pending",
+        "      1  java      7                               []       [USR1 TERM]  []",
+        "   3187  Thread-*  8, 9, 10, 11, 12 and 3182 more  [USR1]   [TERM]       []",
+        "      1  Thread-*  9000                            [USR1]   [TERM]       [USR1]",
+    ]
+
+
+def test_doctor_says_of_every_back_end_what_it_can_do_here(sigwindow: Run) -> None:
+    out = sigwindow("doctor").out
+    table = out.split("\n\n")[0]
+    assert [line.split()[0] for line in table.splitlines() if line[0] != " "] == ["back", *BACKENDS]
+    assert set(re.findall(r"^.{9} (\w+) needs", out, re.MULTILINE)) <= set(BACKENDS)
+    assert "planned" not in out

@@ -384,18 +384,3 @@ def test_by_signal_and_process() -> None:
     assert found.loc["SIGUSR1"].to_dict() == {(0, 5): 300, (0, 7): 0, (1, 5): 20}
     analysis.exposure = analysis.exposure.iloc[:0]
     assert statistics.by_signal_and_process(analysis).empty
-
-
-def test_names_that_differ_in_their_digits_are_one_group() -> None:
-    names = pd.Series(
-        ["Thread-1", "Thread-22", "pool-1-thread-3", "pool-2-thread-3", "python3", "python3", "x86", "Thread-*"]
-    )
-    pool = "pool-*-thread-*"
-    assert statistics.name_groups(names).tolist() == [
-        *["Thread-*"] * 2,
-        *[pool] * 2,
-        *["python3"] * 2,
-        "x86",
-        "Thread-*",
-    ]
-    assert statistics.name_groups(names[:0].astype("str")).empty

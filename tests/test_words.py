@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigwindow.analysis.tables import WORST_FIRST
-from sigwindow.analysis.words import counted, duration, parse_duration, sentence, share
+from sigwindow.analysis.words import counted, duration, name_kinds, parse_duration, sentence, share
 from sigwindow.probes.errors import UsageError
 
 SENTENCES = {
@@ -79,3 +79,14 @@ def test_durations_that_people_type(text: str, ns: int) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="as in 20us"):
         parse_duration(text)
+
+
+def test_names_that_differ_in_their_digits_are_one_group() -> None:
+    names = ["Thread-1", "Thread-22", "pool-1-thread-3", "pool-2-thread-3", "python3", "x86"]
+    assert list(name_kinds(names).values()) == [
+        *["Thread-*"] * 2,
+        *["pool-*-thread-*"] * 2,
+        "python3",
+        "x86",
+    ]
+    assert name_kinds([]) == {}

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from sigwindow.analysis.question import Question
-from sigwindow.analysis.tables import VERDICTS
+from sigwindow.analysis.tables import BAD, VERDICTS
 
 from .judged import Judged, policy_of
 from .records import Array
@@ -57,7 +57,8 @@ class Glance(NamedTuple):
     fill: float
     verdicts: dict[str, int]
     open: int
-    processes: list[Process]  # the most exposed first
+    processes: list[Process]  # the worst first, of very many not all
+    process_count: int
     longest: list[Thread]  # as the summary ranks them
     latest: list[Thread]  # the last born first
 
@@ -139,6 +140,7 @@ class LiveWindows(Windows):
             dict(zip(VERDICTS, counts[:, :-1].sum(axis=0).tolist(), strict=True)),
             int(opened.sum()),
             _processes(processes, counts, opened, now.comms),
+            int(counts[:, :-1].any(axis=1).sum()),
             [_thread(row, now.comms) for row in longest if row.policy == policies[row.process]],
             [_thread(row, now.comms) for row in latest if row.policy == policies[row.process]],
         )
@@ -198,9 +200,10 @@ def _count_into(counts: Array, judged: Judged) -> None:
 
 
 def _processes(processes: Array, counts: Array, opened: Array, words: Sequence[str]) -> list[Process]:
-    """The processes in which threads were born, the most exposed first."""
+    """The processes in which threads were born, the worst first (tables.badness)."""
     found = np.flatnonzero(counts[:, :-1].any(axis=1))
-    found = found[np.argsort(-counts[found, -1], kind="stable")[:_MOST_ROWS]]
+    rank = [*(VERDICTS.index(verdict) for verdict in BAD[:-1]), -1]  # the last is the exposure
+    found = found[np.lexsort(-counts[found][:, rank[::-1]].T)[:_MOST_ROWS]]
     shown = []
     for place in found.tolist():
         comm, (*verdicts, exposure_ns) = int(processes["comm"][place]), counts[place].tolist()

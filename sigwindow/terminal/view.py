@@ -10,7 +10,6 @@ tenth of the time at most.
 
 from __future__ import annotations
 
-import io
 import os
 import select
 import signal
@@ -20,14 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console
-from rich.screen import Screen
 
 from sigwindow.analysis.engine.glance import Glance, LiveWindows, Source
 from sigwindow.probes.text import ENCODABLE
-from sigwindow.terminal import render
+from sigwindow.terminal.frame import frame, line
 
 INTERVAL_S = 0.25  # between two drawings, at least
 LINE_INTERVAL_S = 30.0
@@ -78,7 +76,7 @@ class Lines:
         """Write a line when half a minute has gone by."""
         if self._budget.allows(source):
             with self._budget.spend() as elapsed_s, suppress(OSError):  # the reader may be gone; the recording goes on
-                print(render.live_line(windows.glance(elapsed_s, source)), file=self._stream, flush=True)
+                print(line(windows.glance(elapsed_s, source)), file=self._stream, flush=True)
 
 
 class Terminal:
@@ -182,24 +180,6 @@ def _pin(lines: int, rows: int) -> str:
 def _unpin() -> str:
     """Let the whole screen scroll, and clear what is below the cursor: the table."""
     return _SCROLL_ALL + "\x1b[J"
-
-
-def frame(glance: Glance, columns: int, rows: int, colours: Any = None) -> list[str]:
-    """What is shown, as exactly `rows` lines of exactly `columns` cells. colours: a color_system of Rich."""
-    console = Console(
-        file=io.StringIO(),
-        width=columns,
-        height=rows,
-        force_terminal=True,
-        color_system=colours,
-        legacy_windows=False,
-        markup=False,
-        highlight=False,
-        emoji=False,
-    )
-    with console.capture() as capture:
-        console.print(Screen(render.live(glance, columns, rows)), end="")
-    return capture.get().split("\n")
 
 
 def _is_terminal(stream: TextIO) -> bool:
