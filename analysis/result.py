@@ -22,15 +22,10 @@ from .totals import Totals, merged
 class Analysis:
     """The engine's answer under one readiness policy.
 
-    threads: one row a born thread, with the columns of docs/tables.md. hits: one row a hit (pid, tid,
-    born_ns, time_ns, signal, critical). by_signal: one row a handled signal (signal, name, class,
-    threads, exposure_ns, hits, critical). exposure: the exposure of ready threads by process and by the
-    set of signals exposed at once (pid, signals, exposure_ns). traffic: one row a signal that was sent, or
-    taken by a handler, in the whole trace (signal, name, class, generated, held_back, delivered). losses: one
-    row a loss (from_ns, to_ns, count). leaders: the name of a process's first thread, by the trace's number (0 where
-    there is one trace) and pid. question: as
-    asked. start_ns, end_ns: the times of the first and the last event. ended: the tracer
-    closed the trace itself. numbering: what the signals are called. totals: all of it in numbers.
+    threads, hits, by_signal, exposure, traffic, known, losses: the tables that `tables.TABLES` declares. leaders: the
+    name of a process's first thread, by the trace's number (0 where there is one trace) and pid. question: as asked.
+    start_ns, end_ns: the times of the first and the last event. ended: the tracer closed the trace itself. numbering:
+    what the signals are called. totals: all of it in numbers.
     """
 
     threads: pd.DataFrame
@@ -38,6 +33,7 @@ class Analysis:
     by_signal: pd.DataFrame
     exposure: pd.DataFrame
     traffic: pd.DataFrame
+    known: pd.DataFrame
     losses: pd.DataFrame
     leaders: dict[tuple[int, int], str]
     question: Question
@@ -78,6 +74,7 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
         by_signal=totals.by_signal,
         exposure=one_after_the_other("exposure"),
         traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
+        known=one_after_the_other("known"),
         losses=one_after_the_other("losses"),
         leaders={(n, pid): name for n, part in enumerate(parts) for (_, pid), name in part.leaders.items()},
         question=first.question,

@@ -193,11 +193,13 @@ def by(
     keys: str | Sequence[str],
     clocks: Sequence[int | None] = (None,),
     leaders: Mapping[tuple[int, int], str] | None = None,
+    known: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Births, verdicts, exposure and hits of the threads by process, name, creator, hour or stack.
 
     keys: names in KEYS, of several the threads are counted by all of them together. clocks: of each trace its wall time
-    less its clock, for `hour`. leaders: names of first threads by trace and pid (Analysis.leaders), for `creator`.
+    less its clock, for `hour`. leaders: names of first threads by trace and pid (Analysis.leaders), known:
+    threads from before (Analysis.known), both for `creator`.
     Returns a row for every value, in their order: the columns of KEYS (hour: its start, UTC; of several traces `trace`
     before what has a pid), births, the five verdict counts, unready, uncertain, exposed_share (of births, exposed or
     worse) with its Wilson interval exposed_low and exposed_high, exposure_p50_ns, exposure_p99_ns, exposure_max_ns and
@@ -211,7 +213,7 @@ def by(
     if "hour" in asked:
         threads = threads.assign(hour=_hours(threads, clocks))
     if "creator" in asked:
-        threads = threads.assign(creator_comm=_creators(threads, leaders or {}))
+        threads = threads.assign(creator_comm=_creators(threads, leaders or {}, known))
     process = process_key(threads)
     named = (column for key in asked for column in KEYS[key])
     columns = list(dict.fromkeys(part for column in named for part in (process if column == "pid" else [column])))
@@ -253,10 +255,12 @@ def _hours(threads: pd.DataFrame, clocks: Sequence[int | None]) -> pd.Series:
     return pd.to_datetime(wall_ns // _HOUR_NS * _HOUR_NS, unit="ns", utc=True)
 
 
-def _creators(threads: pd.DataFrame, leaders: Mapping[tuple[int, int], str]) -> pd.Series:
+def _creators(threads: pd.DataFrame, leaders: Mapping[tuple[int, int], str], known: pd.DataFrame | None) -> pd.Series:
     """The last name of the thread that created each; empty where it was not seen."""
     trace = _trace_of(threads)
-    named = dict(zip(zip(trace, threads["pid"], threads["tid"], strict=True), threads["comm"], strict=True))
+    named: dict[tuple[int, int, int], str] = {}
+    for of in (threads,) if known is None else (known, threads):
+        named |= zip(zip(_trace_of(of), of["pid"], of["tid"], strict=True), of["comm"], strict=True)
     creators = zip(trace, threads["pid"], threads["creator_tid"], strict=True)
     found = [
         named.get((of, pid, tid)) or (leaders.get((of, pid), "") if pid == tid else "") for of, pid, tid in creators

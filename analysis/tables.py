@@ -132,6 +132,13 @@ EXPOSED = (  # one row a circumstance under which threads were exposed
     Column("signals", TEXT, "the names of the considered signals that they were open to, by spaces"),
     Column("threads", COUNT, "how many there are"),
 )
+KNOWN = (
+    Column("pid", ID, "process id, as the tracing host sees it"),
+    Column("tid", ID, "thread id, as the tracing host sees it"),
+    Column("comm", TEXT, "the thread's last name"),
+    Column("mask", SIGNALS, "the signals that it blocked when it was last seen"),
+    Column("handled", SIGNALS, "the signals that its process handled then"),
+)
 LOSSES = (
     Column("from_ns", NS, "after which time"),
     Column("to_ns", NS, "before which time"),
@@ -143,6 +150,7 @@ TABLES = {
     "by_signal": BY_SIGNAL,
     "exposure": EXPOSURE,
     "traffic": TRAFFIC,
+    "known": KNOWN,
     "losses": LOSSES,
 }
 

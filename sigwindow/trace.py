@@ -150,7 +150,7 @@ class Trace:
         [{'comm': 'newosproc', 'births': 199}]
         """
         clocks = [part.info.clock_to_wall_ns for part in self.parts]
-        return statistics.by(self.threads, keys, clocks, self.analysis.leaders)
+        return statistics.by(self.threads, keys, clocks, self.analysis.leaders, self.analysis.known)
 
     def risk(self, rates: Mapping[int | str, float] | None = None, births: int = 1000) -> pd.DataFrame:
         """What a rate of signals means for threads that are exposed as these were: see `sigwindow.analysis.risk`.

@@ -245,8 +245,9 @@ def test_by_several_keys_counts_by_all_of_them() -> None:
 
 def test_creators_have_their_names() -> None:
     of = threads([1, 1, 1, 1], pid=[1, 1, 1, 2], tid=[11, 12, 13, 21], creator_tid=[1, 11, 9, 2], comm=list("abcd"))
-    found = statistics.by(of, "creator", leaders={(0, 1): "main"})
-    named = {(1, 1): "main", (1, 9): "", (1, 11): "a", (2, 2): ""}
+    known = pd.DataFrame({"pid": [1, 2], "tid": [11, 2], "comm": ["earlier", "before"]})
+    found = statistics.by(of, "creator", leaders={(0, 1): "main"}, known=known)
+    named = {(1, 1): "main", (1, 9): "", (1, 11): "a", (2, 2): "before"}
     assert {(row.pid, row.creator_tid): row.creator_comm for row in found.itertuples()} == named
 
 

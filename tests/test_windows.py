@@ -296,6 +296,37 @@ def test_summary() -> None:
     }
 
 
+def test_threads_from_before_are_told_as_last_seen() -> None:
+    handled = word_of([PROF, USR1])
+    found = analysis(
+        {"time_ns": 1, "kind": "snapshot", **PARENT, "mask": 7, "handled": handled, "comm": "main"},
+        event(2, "snapshot", mask=1, handled=handled, comm="worker"),
+        {"time_ns": 3, "kind": "snapshot", "pid": 100, "tid": 102, "mask": 2, "handled": handled, "comm": "gone"},
+        event(4, "mask", mask=3),
+        event(5, "name", mask=3, comm="renamed"),
+        event(6, "deliver", mask=EVERYTHING, signal=PROF, **HANDLER),
+        {"time_ns": 7, "kind": "exit", "pid": 100, "tid": 102, "mask": 6},
+        {"time_ns": 8, "kind": "action", **PARENT, "mask": 7, "handled": word_of([PROF])},
+        born(9) | {"tid": 103},
+        {"time_ns": 10, "kind": "mask", "pid": 200, "tid": 200, "mask": 9},  # never found in /proc
+    )
+    assert found.known.to_dict("split", index=False)["data"] == [
+        [100, 100, "main", 7, word_of([PROF])],
+        [100, 101, "renamed", 3, word_of([PROF])],
+        [100, 102, "gone", 6, handled],
+    ]
+
+
+def test_an_exec_leaves_of_the_threads_from_before_how_they_were() -> None:
+    found = analysis(
+        *(event(tid, "snapshot", mask=1, handled=5) | {"tid": tid} for tid in range(100, 300)),
+        {"time_ns": 1000, "kind": "exec", **PARENT, "mask": 2, "peer": 100, "comm": "new"},
+    )
+    handled, comms = found.known.set_index("tid")["handled"], found.known.set_index("tid")["comm"]
+    assert handled.to_dict() == {100: 0} | dict.fromkeys(range(101, 300), 5)
+    assert (comms[100], comms[101]) == ("new", "")
+
+
 @pytest.mark.parametrize("threads", [0, 1])
 def test_the_tables_have_the_declared_columns(threads: int) -> None:
     found = analysis(*[born(1000), event(1010, "deliver", signal=PROF, sa_flags=SA_ONSTACK, **HANDLER)][: 2 * threads])

@@ -19,6 +19,7 @@ from sigwindow.analysis.tables import (
     EXPOSED,
     EXPOSURE,
     HITS,
+    KNOWN,
     LOSSES,
     THREADS,
     TRAFFIC,
@@ -92,6 +93,7 @@ class Answer:
             by_signal=totals.by_signal,
             exposure=self._exposure(),
             traffic=self._traffic(),
+            known=self._known(),
             losses=framed(LOSSES, self._losses),
             leaders={(0, pid): self._comms[code] for pid, code in leaders},
             question=self._question,
@@ -242,6 +244,12 @@ class Answer:
         table = framed(EXPOSURE, {"pid": self._processes["pid"][self._sums["process"]], **self._sums})
         table = table[table["exposure_ns"] > 0]
         return table.sort_values(["pid", "signals"], ignore_index=True)
+
+    def _known(self) -> pd.DataFrame:
+        """One row a thread from before."""
+        known = np.sort(self._snapshot.known, order=["pid", "tid"])
+        columns = {name: known[name] for name in ("pid", "tid", "mask", "handled")}
+        return framed(KNOWN, columns | {"comm": _strings(self._comms, known["comm"])})
 
     def _traffic(self) -> pd.DataFrame:
         """One row a signal that was sent, or taken by a handler."""

@@ -14,8 +14,10 @@ from .records import (
     ENTRY,
     FREE_THREAD,
     HIT,
+    KNOWN,
     LAST_STEPS,
     LIFE,
+    N_KNOWN,
     N_LIVES,
     N_PROCESSES,
     N_SEGMENTS,
@@ -106,6 +108,7 @@ class Lives:
             **_room_for_lives(_PART_LIVES, len(policies)),
             tallies=np.zeros((room, len(POLICIES), 3), np.int32),
             hits=np.zeros(room, HIT),
+            known=np.zeros(2 * room, KNOWN),
             by_tid=_empty_map(2 * room),
             by_pid=_empty_map(2 * room),
             by_set=_empty_map(2 * room),
@@ -174,6 +177,18 @@ class Lives:
         return self._state.sums[: self._state.used[N_SUMS]]
 
     @property
+    def known(self) -> Array:
+        """Every thread from before (KNOWN), as it is or was last seen."""
+        state = self._state
+        threads = state.threads[: state.used[N_THREADS]]
+        living = threads[threads["known"]]
+        found = np.empty(len(living), KNOWN)
+        for name in ("pid", "tid", "comm", "mask"):
+            found[name] = living[name]
+        found["handled"] = state.processes["handled"][living["process"]]
+        return np.concatenate([state.known[: state.used[N_KNOWN]], found])
+
+    @property
     def counts(self) -> Array:
         """How many signals were sent, held back by a mask, and taken by handlers: (256, 3) by signal number."""
         return self._state.counts
@@ -210,6 +225,7 @@ class Lives:
             segments=_grown(state.segments, used[N_SEGMENTS] + _STEP_ROWS),
             signals=_grown(state.signals, used[N_SIGNALS] + _STEP_ROWS),
             processes=_grown(state.processes, processes),
+            known=_grown(state.known, used[N_KNOWN] + threads),
             by_tid=_roomy(state.by_tid, used[N_TIDS] + _STEP_ROWS),
             by_pid=_roomy(state.by_pid, processes),
         )

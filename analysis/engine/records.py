@@ -87,9 +87,12 @@ THREAD = np.dtype(
         ("birth_blocked", "?"),  # born with everything blocked
         ("tearing", "?"),
         ("late", "?"),  # something is counted apart
+        ("known", "?"),  # from before: it was found in /proc
     ],
     align=True,
 )
+# A thread from before that ended, as it was then.
+KNOWN = np.dtype([("mask", "u8"), ("handled", "u8"), ("pid", "i4"), ("tid", "i4"), ("comm", "i4")], align=True)
 SEGMENT = np.dtype(
     [
         ("ns", "i8"),
@@ -178,6 +181,7 @@ class State(NamedTuple):
     sets: Array
     tallies: Array
     hits: Array  # of those
+    known: Array  # threads from before that ended
     by_tid: Array
     by_pid: Array
     by_set: Array
@@ -185,10 +189,10 @@ class State(NamedTuple):
     scratch: Array  # (signal, policy, 0: held back, 1: handled before ready, 2: after)
 
 
-N_THREADS, N_SEGMENTS, N_SIGNALS, N_PROCESSES, N_SUMS, N_LIVES, N_TALLIES, N_HITS, N_TIDS, N_BIRTHS = range(10)
+N_THREADS, N_SEGMENTS, N_SIGNALS, N_PROCESSES, N_SUMS, N_LIVES, N_TALLIES, N_HITS, N_TIDS, N_BIRTHS, N_KNOWN = range(11)
 PER_PART = [N_LIVES, N_TALLIES, N_HITS]
-FREE_THREAD, FREE_SEGMENT, FREE_SIGNAL = range(10, 13)
-USED_FIELDS = 13
+FREE_THREAD, FREE_SEGMENT, FREE_SIGNAL = range(11, 14)
+USED_FIELDS = 14
 IS_MASK, HAS_STACK, BLOCKS = 1, 2, 4
 
 

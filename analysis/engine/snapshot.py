@@ -19,7 +19,7 @@ class Snapshot:
 
     policies: those that windows were kept under, as places in POLICIES. considered: the signals that count, a set word.
     past: lives that ended. living: those that last, as if the trace ended here. processes (PROCESS): records name them
-    by their places. hits (HIT), sums (SUM): of both. counts: (signal, sent, held
+    by their places. hits (HIT), sums (SUM): of both. known (KNOWN): threads from before. counts: (signal, sent, held
     back, taken by a handler). losses (LOSS). comms, stacks: the strings that records name by number.
     start_ns, end_ns: the times of the first and the last event. events: how many there were. ended: the tracer closed
     the trace itself. numbering: what the signals are called.
@@ -32,6 +32,7 @@ class Snapshot:
     processes: Array
     hits: Sequence[Array]
     sums: Array
+    known: Array
     counts: Array
     losses: Sequence[Array]
     comms: Sequence[str]

@@ -32,6 +32,7 @@ from .records import (
     MASK,
     N_BIRTHS,
     N_HITS,
+    N_KNOWN,
     N_LIVES,
     N_PROCESSES,
     N_SEGMENTS,
@@ -46,6 +47,7 @@ from .records import (
     SAYS_HANDLED,
     SAYS_NOTHING,
     SETS_STATE,
+    SNAPSHOT,
     UNKNOWN,
     Array,
     Columns,
@@ -101,6 +103,8 @@ def _appear(used: Array, threads: Array, by_tid: Array, tid: int, pid: int, proc
     thread = threads[place]
     thread["tid"], thread["pid"], thread["process"] = tid, pid, owner
     thread["number"] = -1
+    thread["known"] = False
+    thread["mask"], thread["comm"] = NO_SIGNAL, 0
     thread["settled"] = UNKNOWN
     thread["head"] = thread["signals"] = thread["previous"] = -1
     thread["segments"] = thread["kept"] = 0
@@ -115,9 +119,15 @@ def _appear(used: Array, threads: Array, by_tid: Array, tid: int, pid: int, proc
 
 
 @inlined
-def _disappear(used: Array, threads: Array, by_tid: Array, process: Any, place: int) -> None:
-    """Free a thread record."""
+def _disappear(used: Array, threads: Array, known: Array, by_tid: Array, process: Any, place: int) -> None:
+    """Free a thread record; of one from before it stays on record how it was last seen."""
     thread = threads[place]
+    if thread["known"]:
+        last = known[used[N_KNOWN]]
+        used[N_KNOWN] += 1
+        last["pid"], last["tid"], last["comm"] = thread["pid"], thread["tid"], thread["comm"]
+        last["mask"], last["handled"] = thread["mask"], process["handled"]
+        thread["known"] = False
     if thread["previous"] >= 0:
         threads[thread["previous"]]["next"] = thread["next"]
     else:
@@ -132,6 +142,17 @@ def _disappear(used: Array, threads: Array, by_tid: Array, process: Any, place: 
 
 
 @inlined
+def _see(thread: Any, kind: int, mask: Any, comm: int) -> None:
+    """Take in an own event of a thread that is not measured."""
+    if kind == SNAPSHOT:
+        thread["known"] = True
+    if kind != DELIVER:  # whose mask is that of the handler's time
+        thread["mask"] = mask
+    if SAYS_COMM[kind]:
+        thread["comm"] = comm
+
+
+@inlined
 def _exec(state: State, owner: int, tid: int, time_ns: int, considered: Any) -> None:
     """An exec ends every thread of the process but the one that has its id now."""
     used, threads, process = state.used, state.threads, state.processes[owner]
@@ -143,7 +164,7 @@ def _exec(state: State, owner: int, tid: int, time_ns: int, considered: Any) -> 
             end_life(state, place, time_ns, True, False, considered)
             forget_life(used, state.segments, state.signals, thread)
         if thread["tid"] != tid:
-            _disappear(used, threads, state.by_tid, process, place)
+            _disappear(used, threads, state.known, state.by_tid, process, place)
         place = following
 
 
@@ -182,6 +203,7 @@ def _can_go_on(state: State, rows: int) -> bool:
         and used[N_SEGMENTS] + rows <= len(state.segments)
         and used[N_SIGNALS] + rows <= len(state.signals)
         and used[N_PROCESSES] + rows <= len(state.processes)
+        and used[N_KNOWN] + used[N_THREADS] + rows <= len(state.known)
         and 2 * (used[N_TIDS] + rows) <= len(state.by_tid)
         and 2 * (used[N_PROCESSES] + rows) <= len(state.by_pid)
     )
@@ -193,7 +215,7 @@ def _advance(
 ) -> int:
     """Take in the events from number `start` on. Returns how far it got: to the end, or to where a pool is full."""
     used, threads, ready, segments, signals = state.used, state.threads, state.ready, state.segments, state.signals
-    processes, by_tid, by_pid, counts = state.processes, state.by_tid, state.by_pid, state.counts
+    processes, by_tid, by_pid, counts, known = state.processes, state.by_tid, state.by_pid, state.counts, state.known
     times, kinds, pids, tids, masks, stacks, handled_sets, numbers = columns[:8]
     dispositions, sa_flags, peers, all_flags, comms, creators_stacks = columns[8:]
     step_end = start
@@ -228,8 +250,8 @@ def _advance(
             directed = flags & np.uint32(events.GENERATE_PROCESS | events.GENERATE_RESULT) == 0
             held_back = directed and _bit(signal) & mask != NO_SIGNAL
             counts[signal, 1] += held_back
-            known = place >= 0 and threads[place]["number"] >= 0 and threads[place]["pid"] == pid
-            if held_back and known and _bit(signal) & considered != NO_SIGNAL:
+            measured = place >= 0 and threads[place]["number"] >= 0 and threads[place]["pid"] == pid
+            if held_back and measured and _bit(signal) & considered != NO_SIGNAL:
                 keep_signal(used, signals, threads[place], time_ns, seq, signal, False, False)
             continue
 
@@ -239,7 +261,7 @@ def _advance(
             if threads[place]["number"] >= 0:
                 lose_life(state, place, considered)
                 forget_life(used, segments, signals, threads[place])
-            _disappear(used, threads, by_tid, processes[threads[place]["process"]], place)
+            _disappear(used, threads, known, by_tid, processes[threads[place]["process"]], place)
             place = -1
         if place < 0:
             place = _appear(used, threads, by_tid, tid, pid, process, owner)
@@ -287,6 +309,8 @@ def _advance(
             if handles and _bit(signal) & considered != NO_SIGNAL:
                 critical = sa_flags[i] & np.uint32(sig.SA_ONSTACK) != 0 and not altstack
                 keep_signal(used, signals, thread, time_ns, seq, signal, True, critical)
+        else:
+            _see(thread, kind, mask, comms[i])
         if handles:
             counts[signal, 2] += 1
         if kind == EXIT:
@@ -294,7 +318,7 @@ def _advance(
                 alone = flags & np.uint32(events.EXIT_GROUP) == 0
                 end_life(state, place, time_ns, True, alone, considered)
                 forget_life(used, segments, signals, thread)
-            _disappear(used, threads, by_tid, process, place)
+            _disappear(used, threads, known, by_tid, process, place)
     return len(times)
 
 

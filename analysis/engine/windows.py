@@ -85,6 +85,7 @@ class Windows:
             processes=now.processes,
             hits=(*self._hits, hits),
             sums=now.sums,
+            known=now.known,
             counts=now.counts,
             losses=tuple(intake.losses),
             comms=intake.comms.words(),

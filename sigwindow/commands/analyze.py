@@ -178,7 +178,7 @@ def _with_tables(
             threads = analysis.threads
             if "name" in by:  # for the eye: the names of a pool are one row
                 threads = threads.assign(comm=statistics.name_groups(threads["comm"]))
-            groups = statistics.by(threads, by, [info.clock_to_wall_ns], analysis.leaders)
+            groups = statistics.by(threads, by, [info.clock_to_wall_ns], analysis.leaders, analysis.known)
             tables.append(Drawn(sheets.groups(groups, f"by {' and '.join(by)}{of}")))
         if rates:
             given = risk.parse_rates(rates, analysis.numbering)
