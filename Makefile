@@ -8,7 +8,7 @@ APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120
 
 PACKAGES := gcc libc6-dev strace python3-venv python3-bpfcc bpftrace golang-go ruby musl-tools chromium util-linux
 
-.PHONY: help demo test check format generate bench setup packages venv tracefs workloads dtrace clean
+.PHONY: help demo test check format generate man bench setup packages venv tracefs workloads dtrace clean
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/\1\t\2/p' Makefile | expand -t 12
@@ -32,6 +32,10 @@ format: .venv/installed ## put the code in shape
 generate: .venv/installed ## what is made of declarations: the C header of the kernel's record
 	$(BIN)/python -c 'import pathlib; from sigwindow.probes import events; \
 	    pathlib.Path("probes/bpf/event.h").write_text(events.c_header())'
+
+man: .venv/installed ## man pages of all commands, in build/man/man1
+	$(BIN)/python docs/man.py build/man/man1
+	@echo "Read one by: man -M build/man sigwindow"
 
 bench: setup ## what tracing costs, and how fast the engine is
 	$(BIN)/python benchmarks/cost.py

@@ -47,6 +47,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("sigwindow")
     if name in _HOMES:
         return getattr(import_module(f"sigwindow.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'sigwindow' has no attribute {name!r}")

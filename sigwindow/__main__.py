@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-from sigwindow.commands import cli
+from sigwindow.commands import COMMANDS, cli, sentence
 from sigwindow.probes.errors import SigwindowError, UsageError
 from sigwindow.terminal import streams
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return UsageError.exit_code
     except click.ClickException as error:
-        streams.error(_told(error))
+        streams.error(f"{sentence(error)}\nTry '{_command(error, arguments)} --help'")
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -56,12 +56,11 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _told(error: click.ClickException) -> str:
-    """A wrong command line in our own style: click's sentence, and what to type."""
-    message = error.format_message().rstrip(".")
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    hint = f"\nTry '{context.command_path} --help'" if context else ""
-    return message[:1].lower() + message[1:] + hint
+def _command(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """The command that was meant; click does not always say it."""
+    if isinstance(error, click.UsageError) and error.ctx:
+        return error.ctx.command_path
+    return f"sigwindow {arguments[0]}" if arguments and arguments[0] in COMMANDS else "sigwindow"
 
 
 if __name__ == "__main__":

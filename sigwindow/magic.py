@@ -9,26 +9,28 @@ from typing import Any
 
 import click
 
+from sigwindow.commands import sentence
+from sigwindow.commands.options import DURATION
 from sigwindow.probes.errors import SigwindowError, UsageError
 from sigwindow.recording import Recording, attach, run
 from sigwindow.trace import Trace, read
 
 _USAGE = """\
 %%sigwindow [--ready POLICY] [--signals SIGNALS] [-o FILE]     trace this process while the cell runs
-%sigwindow attach PID... [--duration SECONDS] [options]        trace other processes
+%sigwindow attach PID... [--duration TIME] [options]        trace other processes
 %sigwindow run [options] -- COMMAND...                         trace a command
 %sigwindow read FILE...                                        show traces
 """
 
 
+def _question(function: Any) -> Any:
+    """The options of what is asked."""
+    return click.option("--ready", default="auto")(click.option("--signals", default="async")(function))
+
+
 def _options(function: Any) -> Any:
-    for option in (
-        click.option("--ready", default="auto"),
-        click.option("--signals", default="async"),
-        click.option("-o", "--output"),
-    ):
-        function = option(function)
-    return function
+    """The options of what records."""
+    return click.option("-o", "--output")(_question(function))
 
 
 @click.group(add_help_option=False, no_args_is_help=False)
@@ -38,11 +40,11 @@ def _line() -> None:
 
 @_line.command("attach", add_help_option=False)
 @_options
-@click.option("--duration", "duration_s", type=float, default=5.0)
+@click.option("--duration", "duration_ns", type=DURATION, default="5")
 @click.argument("pids", nargs=-1, type=int, required=True)
-def _attach(pids: tuple[int, ...], duration_s: float, **options: Any) -> Trace:
+def _attach(pids: tuple[int, ...], duration_ns: int, **options: Any) -> Trace:
     with attach(*pids, **options) as recording:
-        time.sleep(duration_s)
+        time.sleep(duration_ns / 1e9)
     return recording.trace
 
 
@@ -56,9 +58,9 @@ def _run(argv: tuple[str, ...], **options: Any) -> Trace:
 
 
 @_line.command("read", add_help_option=False)
-@_options
+@_question
 @click.argument("sources", nargs=-1, required=True)
-def _read(sources: tuple[str, ...], ready: str, signals: str, output: str | None) -> Trace:
+def _read(sources: tuple[str, ...], ready: str, signals: str) -> Trace:
     return read(*sources, ready=ready, signals=signals)
 
 
@@ -73,7 +75,7 @@ def _parsed(command: click.Command, words: list[str]) -> Any:
     try:
         return command.main(words, prog_name="%sigwindow", standalone_mode=False)
     except click.ClickException as error:
-        raise UsageError(f"{error.format_message()}\n\n{_USAGE}") from None
+        raise UsageError(f"{sentence(error)}\n\n{_USAGE}") from None
 
 
 def sigwindow(line: str, cell: str | None = None) -> Trace | None:

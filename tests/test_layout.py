@@ -42,7 +42,8 @@ ORDER = {
         "control gates fleet",
         "trace capture",
         "recording terminal",
-        "magic commands",
+        "commands",
+        "magic",
         "__init__ __main__",
     ),
 }
@@ -186,3 +187,10 @@ def test_the_result_tables_page_is_the_declaration() -> None:
     for name, columns in TABLES.items():
         declared = [[of.name, of.type.arrow, of.type.unit, of.meaning] for of in columns]
         assert table("tables.md", name) == declared, name
+
+
+def test_the_python_interface_is_documented() -> None:
+    import sigwindow
+
+    assert sorted(row[0].strip("`") for row in table("python.md", "Names")) == sorted(sigwindow.__all__)
+    assert all(getattr(sigwindow, name).__doc__ for name in sigwindow.__all__)

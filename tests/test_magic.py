@@ -15,6 +15,8 @@ import pytest
 from needs import needs
 from test_notebooks import REFUSED, WITHOUT_EBPF, WITHOUT_RIGHTS, execute, text_of
 
+from sigwindow import magic
+
 THREADS = """\
 import threading
 import time
@@ -155,3 +157,8 @@ def test_without_rights_it_says_what_to_do(tmp_path: Path) -> None:
         assert text.startswith(f"sigwindow: {REFUSED}")
         assert "run sigwindow as root (sudo)" in text
         assert "Traceback" not in text
+
+
+def test_an_option_that_means_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert magic.sigwindow("read -o copy.arrows t.arrows") is None
+    assert capsys.readouterr().out.startswith("sigwindow: no such option '-o'")

@@ -11,7 +11,7 @@ import click
 
 from sigwindow.analysis.export import FORMATS
 
-from . import options
+from . import completion, options
 from .options import AnswerOptions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
     return value
 
 
-@click.command()
+@click.command(short_help="Say what happened to every thread.")
 @options.question
 @options.answering
 @click.option(
@@ -62,7 +62,7 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
     help="Read the files on a Dask cluster: the one at ADDRESS, or one started here.",
 )
 @options.last
-@click.argument("traces", metavar="TRACE...", nargs=-1)
+@click.argument("traces", metavar="TRACE...", nargs=-1, shell_complete=completion.files)
 def analyze(
     traces: Sequence[str],
     form: str,

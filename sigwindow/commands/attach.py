@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 from .options import AnswerOptions, CaptureOptions
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command()
+@click.command(short_help="Trace live processes.")
 @options.capturing
 @options.question
 @options.answering
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 )
 @click.option("--until-eof", is_flag=True, help="Stop when standard input ends: for programs that start this one.")
 @click.option("--all", "everything", is_flag=True, help="Trace every process.")
-@click.option("--comm", help="Trace all processes of this name.")
-@click.argument("pids", metavar="PID...", nargs=-1)
+@click.option("--comm", shell_complete=completion.names, help="Trace all processes of this name.")
+@click.argument("pids", metavar="PID...", nargs=-1, shell_complete=completion.processes)
 def attach(
     pids: Sequence[str],
     comm: str | None,

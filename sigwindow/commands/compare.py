@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 from .options import ComparisonOptions
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command()
+@click.command(short_help="Say whether one trace is worse than another.")
 @options.question
 @options.answering_comparison
 @options.last
-@click.argument("base")
-@click.argument("new", required=False)
+@click.argument("base", shell_complete=completion.files)
+@click.argument("new", required=False, shell_complete=completion.files)
 def compare(base: str, new: str | None, last: bool, question: Question, answering: ComparisonOptions) -> int:
     """Say whether the windows of the trace NEW are worse than those of BASE, and whether that is more than chance."""
     from sigwindow import fleet

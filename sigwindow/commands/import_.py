@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command("import")
+@click.command("import", short_help="Make a trace of another tool's log.")
 @click.option("-o", "--output", type=options.PATH, required=True, help="The trace to write (.arrows).")
 @click.option(
     "--stderr", "messages", type=options.PATH, help="What the tracer wrote to its standard error: its losses."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from . import completion
 
-@click.command()
+
+@click.command(short_help="Show a live process's signal masks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the threads as JSON.")
-@click.argument("pid")
+@click.argument("pid", shell_complete=completion.processes)
 def inspect(pid: str, as_json: bool) -> None:
     """Show the signal masks of a live process's threads now, from /proc, with no probe."""
     import json

@@ -13,6 +13,9 @@ import click
 
 from sigwindow.collector import files
 from sigwindow.collector.backends import BACKENDS
+from sigwindow.probes.errors import UsageError
+
+from . import completion
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
@@ -59,6 +62,9 @@ class _Duration(click.ParamType[int]):
         return value if isinstance(value, int) else parse_duration(f"{value}s" if bare else value)
 
 
+DURATION = _Duration(of_seconds=True)
+
+
 class _Option:
     """In the annotation of a field of a group: the option that fills it, as `click.option` takes it."""
 
@@ -98,6 +104,7 @@ def question(command: _F) -> _F:
         "--signals",
         default="async",
         show_default=True,
+        shell_complete=completion.signals,
         help="Signals that count: async, all, or names separated by commas.",
     )(asked)
     decorated = click.option(
@@ -105,6 +112,7 @@ def question(command: _F) -> _F:
         default="auto",
         show_default=True,
         metavar="POLICY",
+        shell_complete=completion.policies,
         help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME.",
     )(decorated)
     return decorated  # type: ignore[no-any-return]  # as above
@@ -126,7 +134,7 @@ class CaptureOptions:
     no_trace: Annotated[bool, _Option("--no-trace", is_flag=True, help="Keep no trace, only say what happened.")]
     duration_ns: Annotated[
         int | None,
-        _Option("--duration", type=_Duration(of_seconds=True), help="Stop tracing after this time, as in 5m."),
+        _Option("--duration", type=DURATION, help="Stop tracing after this time, as in 5m."),
     ]
     backend: Annotated[
         str,
@@ -261,10 +269,25 @@ def named(traces: Sequence[str], last: bool, *, two: bool = False) -> list[str]:
     return found
 
 
+def _rates(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same texts. Raises UsageError, before any work, for those that are right for a trace of no system."""
+    if texts:
+        from sigwindow.analysis.risk import parse_rates
+        from sigwindow.probes.signals import FREEBSD
+
+        try:
+            parse_rates(texts, FREEBSD)
+        except UsageError:
+            parse_rates(texts)
+    return texts
+
+
 rates = click.option(
     "--rate",
     "rates",
+    callback=_rates,
     multiple=True,
     metavar="SIGNAL=HZ",
+    shell_complete=completion.rates,
     help="Tell the risk at so many signals a second to an exposed thread, as in SIGPROF=100.",
 )

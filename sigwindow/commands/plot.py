@@ -8,24 +8,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command()
+ONE = ("ecdf", "histogram", "timeline", "signals", "rate")  # what is drawn of one trace
+
+
+@click.command(short_help="Draw a figure.")
 @click.option("-o", "--output", type=options.PATH, required=True, help="The figure: .png, .svg or .pdf.")
 @options.question
 @options.force
 @options.quiet
-@click.argument("kind", type=click.Choice(["ecdf", "histogram", "timeline", "signals", "rate", "compare"]))
+@click.argument("kind", metavar="KIND", type=click.Choice([*ONE, "compare"]))
 @options.last
-@click.argument("traces", metavar="TRACE", nargs=-1)
+@click.argument("traces", metavar="TRACE", nargs=-1, shell_complete=completion.files)
 def plot(
     kind: str, traces: Sequence[str], output: Path, last: bool, force: bool, quiet: bool, question: Question
 ) -> None:
-    """Draw KIND from TRACE; `compare` takes two traces, BASE and NEW, which may be --last."""
+    """Draw KIND from TRACE.
+
+    KIND is ecdf, histogram, timeline, signals or rate; or compare, which takes two traces, BASE and NEW. The latter may
+    be --last.
+    """
     from sigwindow import fleet
     from sigwindow.analysis import plots
     from sigwindow.collector import files

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from . import options
+from . import completion, options
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command()
+@click.command(short_help="Write one self-contained HTML page.")
 @click.option(
     "-o", "--output", type=options.PATH, callback=options.file_or_none, required=True, help="The page to write."
 )
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.force
 @options.quiet
 @options.last
-@click.argument("traces", metavar="TRACE...", nargs=-1)
+@click.argument("traces", metavar="TRACE...", nargs=-1, shell_complete=completion.files)
 def report(
     traces: Sequence[str],
     output: Path | None,

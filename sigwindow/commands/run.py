@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(short_help="Launch a command and trace it.", context_settings={"allow_interspersed_args": False})
 @options.capturing
 @options.question
 @options.answering
