@@ -107,6 +107,12 @@ def test_two_on_one_stream_are_refused(sigwindow: Run, tmp_path: Path, form: str
     assert sigwindow("analyze", TRACE, "--format", form, "--json", "-", "-o", tmp_path / "t").code == 0
 
 
+def test_the_status_and_json_are_two_on_one_stream(sigwindow: Run) -> None:
+    done = sigwindow("run", "--no-trace", "--json", "-", "--status-fd", 1, "--", "true")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("sigwindow: --json - and --status-fd 1 would both go to standard output: ")
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("quiet", [("--no-trace",), ("--no-trace", "-q")], ids=["", "quiet"])
 def test_a_command_keeps_standard_output(quiet: tuple[str, ...]) -> None:

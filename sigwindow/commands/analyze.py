@@ -81,20 +81,14 @@ def analyze(
     """
     from sigwindow import fleet
     from sigwindow.analysis import summary as summaries
-    from sigwindow.collector import files as written
-    from sigwindow.terminal import draw, progress, streams
+    from sigwindow.probes.errors import InputError
+    from sigwindow.terminal import progress, streams
 
     from . import answer as answers
 
-    if form == "parquet" and output is None:
-        raise click.UsageError("--format parquet needs -o FILE")
-    if dask is not None and (form in FORMATS or by or rates):
-        raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
-    to_stdout = form in ("json", "csv") and output is None
-    if to_stdout and answering.json_to_stdout:
-        raise click.UsageError(f"--json - and --format {form} would both go to standard output: give one a file")
+    _refuse_contradictions(form, output, by or rates, dask, answering)
     names = fleet.expand(options.named(traces, last))
-    answer = answers.Answer(answering, output, names, taken=to_stdout)
+    answer = answers.Answer(answering, output, names, taken=form != "table" and output is None)
     tables: list[Drawn] = []
     with progress.shown(quiet=answering.quiet) as bar:
         if form in FORMATS:
@@ -107,25 +101,39 @@ def analyze(
     for _, error in unreadable:
         streams.error(error)
 
-    everything, common = fleet.total(found, question)
-    summary = summaries.summarise(everything, common)
+    total, info = fleet.total(found, question)
+    summary = summaries.summarise(total, info)
     files = [
         {"file": one.name, **summaries.summarise(one.totals, one.info)} for one in found if one.totals and one.info
     ]
-    told = summary if len(names) == 1 else summaries.batch(files, unreadable, summary)
-    if files or len(names) > 1:
+    several = len(names) > 1
+    told = summaries.batch(files, unreadable, summary) if several else summary
+    if files or several:
         answer.json(told)
-        if form == "json":
-            answers.write(output, summaries.to_json(told), force=answering.force)
+    if form == "json" and (files or several):
+        answers.write(output, summaries.to_json(told), force=answering.force)
     if form == "table" and files:
-        shown = _shown(summary, everything, common, files if len(names) > 1 else [], tables)
+        shown = _shown(summary, total, info, files if several else [], tables)
         if output is None:
             answer.streams.show(shown)
         else:
-            with written.text(output, force=answering.force) as file:
-                draw.console(file).print(shown)
+            _draw(shown, output, force=answering.force)
     outcomes = [outcome for one in found if one.totals for outcome in answer.gates.judge(one.name, one.totals)]
-    return answer.code(outcomes, unreadable) or (4 if unreadable else 0)
+    return answer.code(outcomes, unreadable) or (InputError.exit_code if unreadable else 0)
+
+
+def _refuse_contradictions(
+    form: str, output: Path | None, asks_tables: object, dask: str | None, answering: AnswerOptions
+) -> None:
+    """Raise UsageError for options that would not have what they ask for."""
+    if form == "parquet" and output is None:
+        raise click.UsageError("--format parquet needs -o FILE")
+    if form != "table" and asks_tables:
+        raise click.UsageError(f"--by and --rate add tables to the answer in words: --format {form} has none")
+    if dask is not None and (form in FORMATS or asks_tables):
+        raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
+    if form != "table" and output is None and answering.json_to_stdout:
+        raise click.UsageError(f"--json - and --format {form} would both go to standard output: give one a file")
 
 
 def _exported(
@@ -199,3 +207,12 @@ def _shown(
     several = [sheets.batch([one["file"] for one in files], files, summary)] if files else []
     below = [part for table in tables for part in ("", table)]
     return Group(render.summary(summary, totals.worst, several, check(totals, info)), *below)
+
+
+def _draw(shown: RenderableType, output: Path, *, force: bool) -> None:
+    """Write an answer in words to a file."""
+    from sigwindow.collector import files
+    from sigwindow.terminal import draw
+
+    with files.text(output, force=force) as file:
+        draw.console(file).print(shown)
