@@ -35,6 +35,7 @@ from sigwindow.trace import Trace
 def attach(
     *pids: int,
     output: str | Path | None = None,
+    force: bool = False,
     ready: str = "auto",
     signals: str = "async",
     follow: bool = False,
@@ -43,8 +44,9 @@ def attach(
     """Trace live processes for as long as a `with` block runs, or until they end.
 
     pids: their ids, at least one. output: where the trace goes; by default a temporary file that is gone with the
-    recording. The other options are those of the command line. Raises, in `with`, CannotTraceError where tracing is not
-    allowed and sudo would ask for a password, UsageError for a process that does not exist.
+    recording. force: the output may exist. The other options are those of the command line. Raises, in `with`,
+    CannotTraceError where tracing is not allowed and sudo would ask for a password, UsageError for a process that does
+    not exist.
 
         with sigwindow.attach(pid) as recording:
             time.sleep(5)
@@ -52,13 +54,14 @@ def attach(
     """
     if not pids:
         raise UsageError("attach needs the PID of a process")
-    return Recording(pids=pids, output=output, ready=ready, signals=signals, follow=follow, stacks=stacks)
+    return Recording(pids=pids, output=output, force=force, ready=ready, signals=signals, follow=follow, stacks=stacks)
 
 
 def run(
     argv: Sequence[str],
     *,
     output: str | Path | None = None,
+    force: bool = False,
     ready: str = "auto",
     signals: str = "async",
     follow: bool = True,
@@ -73,7 +76,7 @@ def run(
             pass
         recording.trace.summary
     """
-    return Recording(argv=argv, output=output, ready=ready, signals=signals, follow=follow, stacks=stacks)
+    return Recording(argv=argv, output=output, force=force, ready=ready, signals=signals, follow=follow, stacks=stacks)
 
 
 class Recording:
@@ -85,6 +88,7 @@ class Recording:
         argv: Sequence[str] = (),
         pids: Sequence[int] = (),
         output: str | Path | None,
+        force: bool,
         ready: str,
         signals: str,
         follow: bool,
@@ -94,7 +98,7 @@ class Recording:
         self._pids = list(pids)
         self._question = Question.parse(ready, signals)
         self._options = ["--ready", ready, "--signals", signals]
-        self._options += ["--follow" if follow else "--no-follow", *(["--stacks"] if stacks else [])]
+        self._options += ["--follow" if follow else "--no-follow", *["--stacks"] * stacks, *["--force"] * force]
         self._folder = None if output else tempfile.TemporaryDirectory(prefix="sigwindow-")
         self.path = Path(output) if output else Path(self._folder.name if self._folder else "") / "trace.arrows"
         self._command: Command | None = None
@@ -115,12 +119,14 @@ class Recording:
 
     def __repr__(self) -> str:
         what = shlex.join(self._argv) or f"process {', '.join(map(str, self._pids))}"
-        state = "running" if self._collector else "ended" if self.path.exists() else "not begun"
+        state = "running" if self._collector else self._told.get("status", "not begun")
         return f"<Recording of {printable(what)}: {state}>"
 
     def _repr_html_(self) -> str:
         """What is recorded, whether it still is, and what the trace says so far."""
         head = Markup("<p>{}</p>").format(repr(self)[1:-1])
+        if not self._told:  # a file that is there is not ours
+            return head
         with suppress(InputError):  # nothing was written yet
             return head + Markup(self.trace._repr_html_())
         return head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -120,26 +121,45 @@ def test_files_are_read(tmp_path: Path) -> None:
 
 
 def test_wrong_use_is_told_without_a_traceback(tmp_path: Path) -> None:
-    wrong = {
-        "%%sigwindow --wrong\n1": "No such option",
-        "%%sigwindow 17\n1": "unexpected extra argument",
-        "%%sigwindow --ready sometimes\n1": "sometimes",
-        "%%sigwindow -o 'open\n1": "No closing quotation",
-        "%sigwindow": "Missing command",
-        "%sigwindow trace": "No such command",
-        "%sigwindow attach": "PIDS",
-        "%sigwindow attach pid": "not a valid integer",
-        "%sigwindow attach 999999999 --duration 1": "no process with PID 999999999",
-        "%sigwindow run": "ARGV",
-        "%sigwindow read nowhere.arrows": "nowhere.arrows",
+    usage = {
+        "%%sigwindow --wrong\n1": "no such option '--wrong'",
+        "%%sigwindow 17\n1": "got unexpected extra argument (17)",
+        "%%sigwindow -o 'open\n1": "no closing quotation",
+        "%sigwindow": "missing command",
+        "%sigwindow trace": "no such command 'trace'",
+        "%sigwindow attach": "missing argument 'PID...'",
+        "%sigwindow run": "missing argument 'COMMAND...'",
+        "%sigwindow read -o x y": "no such option '-o'",
     }
-    usage = {"No such option", "unexpected extra argument", "Missing command", "No such command", "PIDS", "ARGV"}
+    others = {
+        "%%sigwindow --ready sometimes\n1": "unknown readiness policy 'sometimes'",
+        "%sigwindow attach pid": "'pid' is no PID",
+        f"%sigwindow attach {os.getpid()} --duration long": "bad duration 'long'",
+        "%sigwindow attach 999999999 --duration 1": "no process with PID 999999999",
+        "%sigwindow read nowhere.arrows": "can't read nowhere.arrows",
+    }
+    wrong = usage | others
     for message, text in zip(wrong.values(), shown(tmp_path, *wrong), strict=True):
-        assert text.startswith("sigwindow: "), text
-        assert message in text
+        assert text.startswith(f"sigwindow: {message}"), text
         assert "Traceback" not in text
-        if message in usage:
-            assert "%sigwindow attach PID... [--duration SECONDS]" in text
+        assert (message in usage.values()) == ("%sigwindow attach PID... [--duration 5s]" in text), text
+
+
+@pytest.mark.live
+def test_options_are_those_of_the_command_line(tmp_path: Path) -> None:
+    cell = f"%%sigwindow -o cell.arrows --stacks {{}}\n{THREADS}"
+    first, refused, again, info = shown(
+        tmp_path,
+        cell.format(""),
+        cell.format(""),
+        cell.format("--force --follow --ready steady"),
+        "import sigwindow; trace = sigwindow.read('cell.arrows')\n"
+        "print(len(trace.threads), trace.info.options['follow'], trace.events['stack'].str.contains(';').any())",
+    )
+    assert first.startswith("<Trace of 13 threads born")
+    assert refused.startswith("sigwindow: cell.arrows exists")
+    assert again.startswith("<Trace of 13 threads born")
+    assert info == "13 True True\n"
 
 
 def test_strace_records_where_ebpf_is_not_allowed(tmp_path: Path) -> None:
