@@ -295,7 +295,8 @@ def compare(
 class Kind(Protocol):
     """What draws a figure of one trace."""
 
-    def __call__(self, analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None = None) -> Axes: ...
+    def __call__(self, analysis: Analysis, ax: Axes | None = None, info: TraceInfo | None = None) -> Axes:
+        """Draw it."""
 
 
 KINDS: dict[str, Kind] = {

@@ -98,6 +98,7 @@ def timed(command: list[str]) -> tuple[float, float, str]:
 
 
 def main() -> None:
+    """Print the table for so many million events as are named, or for 1, 10 and 100."""
     sizes = [float(word) for word in sys.argv[1:]] or [1, 10, 100]
     print(f"{'events':>8} {'':10} {'s min':>7} {'median':>7} {'max':>7} {'GiB':>6}")
     with tempfile.TemporaryDirectory() as folder:

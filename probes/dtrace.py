@@ -47,5 +47,5 @@ def command(pid: int) -> list[str]:
 
 
 def _dtrace() -> list[str]:
-    """dtrace itself; SIGWINDOW_DTRACE names another one than that in PATH."""
+    """The command of DTrace; SIGWINDOW_DTRACE names another one than that in PATH."""
     return shlex.split(os.environ.get("SIGWINDOW_DTRACE", "dtrace"))

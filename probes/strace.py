@@ -81,8 +81,9 @@ def _ptrace() -> Check:
 
 
 class Tracer:
-    """strace at work on a command or on processes. Its log comes through a named pipe, so that the command gets
-    nothing of it: no file descriptor and no standard stream.
+    """Strace at work on a command or on processes.
+
+    Its log comes through a named pipe, so that the command gets nothing of it: no file descriptor, no standard stream.
 
     argv: a command to run; or pids: the processes to attach to.
     Raises CannotTraceError where there is no strace, or where it may not trace; UsageError for what can't be run.

@@ -28,7 +28,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(number: int, _frame: FrameType | None) -> None:
     """End by an exception, which leaves no file half written, and no command that was to be traced."""
     sys.exit(128 + number)
 

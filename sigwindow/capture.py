@@ -64,8 +64,10 @@ class View(Protocol):
 
 @dataclass(frozen=True)
 class Capture:
-    """A finished capture: its analysis, what the trace says of itself, how the command ended (None for attach), and
-    where the trace is (None where it was not kept)."""
+    """A finished capture: its analysis, and what the trace says of itself.
+
+    status: how the command ended; None for attach. trace: where it is; None where it was not kept.
+    """
 
     analysis: Analysis
     info: TraceInfo
@@ -158,7 +160,7 @@ def _own_name(target: Target, session: Session) -> Path:
 def _ended_by_signals(session: Session) -> Iterator[None]:
     """Ctrl-C and SIGTERM end an attach; a command gets them itself, and the capture ends with it."""
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, _frame: FrameType | None) -> None:
         if session.pid is None:
             session.stop()
         elif number == signal.SIGTERM:

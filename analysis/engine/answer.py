@@ -79,10 +79,12 @@ class Answer:
         return Judged(part, self._policy[part.lives["process"]], self._considered, self._lost)
 
     def tables(self) -> Iterator[pd.DataFrame]:
+        """The thread table part by part; within a part in order of birth."""
         for part in self._parts():
             yield self._table(part).take(np.argsort(part.lives["number"])).reset_index(drop=True)
 
     def analysis(self) -> Analysis:
+        """All tables."""
         snapshot, totals = self._snapshot, self.totals()
         hits = framed(HITS, self._hits)
         named = self._processes[self._processes["comm"] >= 0]
@@ -150,6 +152,7 @@ class Answer:
         )
 
     def totals(self) -> Totals:
+        """The threads in numbers."""
         snapshot = self._snapshot
         total = Totals(
             self._question,

@@ -33,6 +33,7 @@ def entry_of(table: Array, key: int, word: Any) -> int:
 
 @inlined
 def put(table: Array, at: int, key: int, word: Any, value: int) -> None:
+    """Write an entry of a map."""
     table[at]["key"] = key
     table[at]["word"] = word
     table[at]["value"] = value
@@ -54,6 +55,7 @@ def remove(table: Array, hole: int) -> None:
 
 @inlined
 def rehash(old: Array, new: Array) -> None:
+    """Put what is in a map into a larger one."""
     for entry in old:
         if entry["value"] >= 0:
             put(new, entry_of(new, entry["key"], entry["word"]), entry["key"], entry["word"], entry["value"])

@@ -144,6 +144,7 @@ def was_here(segments: Array, thread: Any) -> bool:
 
 @inlined
 def begin_life(thread: Any, number: int, time_ns: int, mask: Any, altstack: bool, handled: Any) -> None:
+    """Write what a birth says."""
     thread["number"] = number
     thread["born_ns"] = thread["own_ns"] = thread["since_ns"] = time_ns
     thread["mask"] = thread["birth_mask"] = mask
@@ -189,6 +190,7 @@ def live_on(
 def keep_signal(
     used: Array, signals: Array, thread: Any, time_ns: int, seq: int, number: int, delivers: bool, critical: bool
 ) -> None:
+    """Remember a signal that was held back, or that a handler took."""
     place = new_record(used, signals, N_SIGNALS, FREE_SIGNAL)
     signal = signals[place]
     signal["time_ns"], signal["seq"], signal["signal"] = time_ns, seq, number

@@ -210,7 +210,7 @@ def _can_go_on(state: State, rows: int) -> bool:
 
 
 @body
-def _advance(
+def _advance(  # noqa: C901  one walk over the events: a call for each kind would copy its state
     state: State, columns: Columns, start: int, seq_base: int, considered: Any, kept_back: Any, step_rows: int
 ) -> int:
     """Take in the events from number `start` on. Returns how far it got: to the end, or to where a pool is full."""

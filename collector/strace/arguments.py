@@ -72,6 +72,7 @@ _NUMBERS |= {b"IOT": 6, b"CLD": 17, b"POLL": 29, b"UNUSED": 31}
 
 
 def signal_number(name: bytes) -> int | None:
+    """The number of a signal by its name, with SIG or without; None for what is none."""
     return _NUMBERS.get(name.removeprefix(b"SIG"))
 
 
@@ -128,6 +129,7 @@ def action_args(args: bytes) -> tuple[int, Action | None] | None:
 
 @lru_cache(1024)
 def clone_flags(text: bytes) -> int:
+    """The flags of clone(2) by their names."""
     flags = 0
     for name in text.split(b"|"):
         flags |= int(name, 16) if re.fullmatch(rb"0x[0-9a-f]{1,16}", name) else _CLONE.get(name, 0)
@@ -152,4 +154,5 @@ def first_string(args: bytes) -> bytes:
 
 
 def comm_of(name: bytes) -> str:
+    """A thread's name as the kernel would keep it."""
     return decoded(name[: events.COMM_BYTES - 1].partition(b"\0")[0])

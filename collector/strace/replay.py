@@ -254,7 +254,8 @@ class Replay:
             return
         parsed = mask_args(call.args)
         if parsed is None:
-            return self._damage(tid, call)
+            self._damage(tid, call)
+            return
         how, given, before = parsed
         thread = self._thread(tid)
         if before is not None:
@@ -267,7 +268,7 @@ class Replay:
                 self._row("mask", tid, thread)
             thread.known = sig.ALL
         if given is None:
-            return None
+            return
         given &= ~sig.UNBLOCKABLE
         if how == b"SIG_SETMASK":
             thread.mask, thread.known = given, sig.ALL
@@ -278,39 +279,42 @@ class Replay:
         if thread.known | sig.UNBLOCKABLE == sig.ALL:
             self._settle(thread, proven=False)
         self._row("mask", tid, thread)
-        return None
+        return
 
     def _altstack(self, tid: int, call: Call) -> None:
         if call.result != 0:
             return
         match = STACK_ARGS.match(call.args)
         if not match:
-            return self._damage(tid, call)
+            self._damage(tid, call)
+            return
         thread = self._thread(tid)
         if match[1] is None:
-            return None
+            return
         thread.altstack = b"SS_DISABLE" not in match[1]
         self._row("altstack", tid, thread)
-        return None
+        return
 
     def _action(self, tid: int, call: Call) -> None:
         if call.result != 0:
             return
         parsed = action_args(call.args)
         if parsed is None:
-            return self._damage(tid, call)
+            self._damage(tid, call)
+            return
         number, action = parsed
         if action is None:
-            return None
+            return
         thread = self._thread(tid)
         thread.process.handlers.set(number, action)
         self._row("action", tid, thread, handled=True, signal=number, disposition=action[0], sa_flags=action[1])
-        return None
+        return
 
     def _deliver(self, tid: int, call: Call) -> None:
         number = signal_number(call.args)
         if number is None:
-            return self._damage(tid, call)
+            self._damage(tid, call)
+            return
         thread = self._thread(tid)
         handlers = thread.process.handlers
         action = handlers.actions.get(number, (events.DISPOSITION_DEFAULT, 0, 0))
@@ -322,7 +326,7 @@ class Replay:
         self._row("deliver", tid, thread, signal=number, disposition=disposition, sa_flags=flags)
         if disposition == events.DISPOSITION_HANDLER and flags & sig.SA_RESETHAND:
             handlers.set(number, (events.DISPOSITION_DEFAULT, 0, 0))
-        return None
+        return
 
     def _return(self, tid: int, call: Call) -> None:
         thread = self._thread(tid)
@@ -330,7 +334,8 @@ class Replay:
         word = set_word(match[1]) if match else None
         saved = thread.saved.pop() if thread.saved else None
         if word is None and saved is None:
-            return self._damage(tid, call)
+            self._damage(tid, call)
+            return
         if word is not None:
             thread.known = sig.ALL
             thread.mask = word & ~sig.UNBLOCKABLE
@@ -338,7 +343,7 @@ class Replay:
         elif saved is not None:
             thread.mask = saved
         self._row("return", tid, thread)
-        return None
+        return
 
     def _name(self, tid: int, call: Call) -> None:
         thread = self._thread(tid)
@@ -363,7 +368,8 @@ class Replay:
         if call.name in (b"clone", b"clone3"):
             match = CLONE_FLAGS.search(call.args)
             if not match:
-                return self._damage(tid, call)
+                self._damage(tid, call)
+                return
             flags = clone_flags(match[1])
         else:
             flags = CLONE_VM | CLONE_VFORK if call.name == b"vfork" else 0
@@ -381,7 +387,7 @@ class Replay:
         if flags & events.CLONE_THREAD and thread.known | sig.UNBLOCKABLE != sig.ALL:
             thread.unsure_since_ns = self.now_ns
         self._row("born", call.result, thread, handled=True, peer=tid, flags=flags & 0xFFFF_FF00, comm=thread.comm)
-        return None
+        return
 
     def _exec(self, tid: int, call: Call) -> None:
         thread = self._threads.get(tid)

@@ -107,7 +107,7 @@ def question(command: _F) -> _F:
         shell_complete=completion.signals,
         help="Signals that count: async, all, or names separated by commas.",
     )(asked)
-    decorated = click.option(
+    return click.option(  # type: ignore[no-any-return]  # as above
         "--ready",
         default="auto",
         show_default=True,
@@ -115,7 +115,6 @@ def question(command: _F) -> _F:
         shell_complete=completion.policies,
         help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME.",
     )(decorated)
-    return decorated  # type: ignore[no-any-return]  # as above
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Terminal:
                 self._write(_unpin() if self._shared else "\x1b[?25h\x1b[?1049l")
         self._size = None
 
-    def on_stop(self, number: int, frame: FrameType | None) -> None:
+    def on_stop(self, _number: int, _frame: FrameType | None) -> None:
         """The handler of SIGTSTP (Ctrl-Z): the next `show` stops this process."""
         self._stops = True
 
