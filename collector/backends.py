@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from sigwindow.probes import dtrace, preflight, strace
-from sigwindow.probes.errors import CannotTraceError, UsageError
+from sigwindow.probes.errors import UsageError
 from sigwindow.probes.preflight import Check
 
 from .session import Ability, Options, Session, Target, wanted
@@ -106,23 +106,21 @@ def choose(name: str, target: Target, options: Options) -> tuple[Backend, str]:
             raise UsageError(f"--backend {name} can't do {' or '.join(lacking)} here. What can: {others or 'none'}")
         preflight.require(backend.checks(False))
         return backend, ""
-    refusals: list[tuple[Backend, CannotTraceError]] = []
+    refused: list[tuple[Backend, list[Check]]] = []
     for backend in (one for one in _TABLE if platform.system() in one.systems and asked <= one.abilities()):
-        try:
-            preflight.require(backend.checks(False))
-        except CannotTraceError as error:
-            refusals.append((backend, error))
-        else:
-            return backend, _instead_of(*refusals[0], backend) if refusals else ""
-    if refusals:
-        raise refusals[0][1]
-    raise UsageError(f"no back end can do that on {platform.system()}: `sigwindow doctor` says what they can")
+        found = backend.checks(False)
+        if preflight.can_trace(found):
+            return backend, _instead_of(*refused[0], backend) if refused else ""
+        refused.append((backend, found))
+    if not refused:
+        raise UsageError(f"no back end can do that on {platform.system()}: `sigwindow doctor` says what they can")
+    raise preflight.refusal(refused[0][1])
 
 
-def _instead_of(better: Backend, refusal: CannotTraceError, backend: Backend) -> str:
-    why = str(refusal).partition("\n")[2].strip().partition("\n")[0]
+def _instead_of(better: Backend, found: list[Check], backend: Backend) -> str:
+    lacking = next(check for check in found if check.state == "missing")
     return (
-        f"no {better.what} here ({why}): {backend.what} traces instead. {backend.cost} "
+        f"no {better.what} here ({lacking.name}: {lacking.detail}): {backend.what} traces instead. {backend.cost} "
         f"`sigwindow doctor` says what {better.what} needs."
     )
 

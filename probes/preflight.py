@@ -102,10 +102,16 @@ def require(found: Iterable[Check]) -> None:
 
     Raises CannotTraceError with all that is missing, and what to type for each.
     """
+    found = list(found)
+    if not can_trace(found):
+        raise refusal(found)
+
+
+def refusal(found: Iterable[Check]) -> CannotTraceError:
+    """The error that tells all that is missing, and what to type for each."""
     missing = [check for check in found if check.state == "missing"]
-    if missing:
-        lines = [f"  {check.name}: {check.detail}\n    {check.help}" for check in missing]
-        raise CannotTraceError("\n".join(["tracing is not possible here:", *lines]))
+    lines = [f"  {check.name}: {check.detail}" + f"\n    {check.help}" * bool(check.help) for check in missing]
+    return CannotTraceError("\n".join(["tracing is not possible here:", *lines]))
 
 
 def _read(path: Path) -> str:

@@ -57,11 +57,8 @@ def telling(fd: int | None) -> Iterator[Status]:
     status = Status(fd)
     try:
         yield status
-    except SigwindowError as error:
-        status.ended(error.exit_code, error)
-        raise
     except BaseException as error:
-        status.ended(130 if isinstance(error, KeyboardInterrupt) else 1, error)
+        status.ended(130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1), error)
         raise
 
 
