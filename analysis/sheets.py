@@ -6,6 +6,7 @@ A sheet says what is told; how it looks is the business of who draws it. Texts o
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from sigwindow.probes.text import printable
 
 from .question import Question
 from .tables import BAD, VERDICTS, WORST_FIRST, badness, worst_of
-from .words import by_verdict, counted, duration, first_few, frames, more, share
+from .words import by_verdict, counted, duration, first_few, frames, more, name_kinds, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,10 +103,10 @@ def reservations(summary: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> list[Sheet]:
-    """The tables of a summary (docs/tables.md), none where nothing was born; worst: its threads, as Totals has them."""
+def summary(summary: Mapping[str, Any], worst: pd.DataFrame, known: pd.DataFrame) -> list[Sheet]:
+    """The tables of a summary (docs/tables.md); worst, known: as Totals has them."""
     if not summary["threads"]["born"]:
-        return []
+        return [_known(summary, known)] if len(known) else []
     found = [_verdicts(summary["threads"]), _lengths(summary)]
     if open_signals := _open_signals(summary):
         found.append(_signals(open_signals, _considered(summary)))
@@ -114,6 +115,29 @@ def summary(summary: Mapping[str, Any], worst: pd.DataFrame) -> list[Sheet]:
     if len(worst):
         found.append(_worst(worst.to_dict("records"), summary["threads"]))
     return found
+
+
+def _known(summary: Mapping[str, Any], threads: pd.DataFrame) -> Sheet:
+    """The threads from before, where none was born; those that are alike share a row, the most open ones first."""
+    of = signals.numbering(summary["trace"]["os"])
+    considered = Question(**summary["policy"]).considered(of)
+    kinds = name_kinds(threads["comm"])
+    alike: Counter[tuple[int, str, int, int]] = Counter()
+    for pid, comm, mask, handled in threads[["pid", "comm", "mask", "handled"]].itertuples(index=False):
+        alike[pid, kinds[comm], mask, handled & ~mask] += 1
+    ranked = sorted(alike.items(), key=lambda row: (-(row[0][3] & considered).bit_count(), -row[1], row[0]))
+    rows = [
+        (str(count), printable(kind), str(pid), signals.describe(mask, of), signals.describe(open_to, of))
+        for (pid, kind, mask, open_to), count in ranked[:_PROCESSES]
+    ]
+    is_open = sum(count for (*_, open_to), count in alike.items() if open_to & considered)
+    numbers = (Column("threads"), Column("name", "name"), Column("pid"))
+    return Sheet(
+        [*numbers, Column("blocked", "text"), Column("open to", "text")],
+        rows,
+        f"{counted(len(threads), 'thread')} lived before, of them {is_open:,} open to a considered signal",
+        more(len(ranked) - _PROCESSES, counted(sum(count for _, count in ranked[_PROCESSES:]), "thread")),
+    )
 
 
 def findings(found: Sequence[Finding]) -> list[Sheet]:

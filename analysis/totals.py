@@ -12,7 +12,7 @@ import pandas as pd
 
 from .durations import Durations
 from .question import Question
-from .tables import BY_PROCESS, BY_SIGNAL, EXPOSED, THREADS, framed, names, worst_first
+from .tables import BY_PROCESS, BY_SIGNAL, EXPOSED, KNOWN, THREADS, framed, names, worst_first
 
 WORST = 5  # threads that are kept, of the worst
 OPENED = ("at birth", "later", "internal")  # what an exposed thread was open to, and since when
@@ -27,7 +27,7 @@ class Totals:
     (BY_PROCESS); of one trace only, since pids mean nothing beyond it. exposed: one row a circumstance under which
     threads were exposed (EXPOSED; opened: `at birth` to a signal that a program can block, `later`, or `internal` where
     only the C library's own were open). worst: the rows of the thread table of the worst threads, of several traces
-    with a first column `trace`.
+    with a first column `trace`. known: the threads from before (KNOWN), of one trace only.
     """
 
     question: Question
@@ -44,6 +44,7 @@ class Totals:
     by_process: pd.DataFrame = field(default_factory=partial(framed, BY_PROCESS))
     exposed: pd.DataFrame = field(default_factory=partial(framed, EXPOSED))
     worst: pd.DataFrame = field(default_factory=partial(framed, THREADS))
+    known: pd.DataFrame = field(default_factory=partial(framed, KNOWN))
 
     @property
     def born(self) -> int:

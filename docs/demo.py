@@ -78,7 +78,7 @@ def main() -> None:
     told = []
     for mode, trace in zip(MODES, traces, strict=True):
         analysis, info = fleet.analyse(trace)
-        told.append(Panel(render.summary(summarise(analysis.totals, info), analysis.totals.worst), title=mode))
+        told.append(Panel(render.summary(summarise(analysis.totals, info), analysis.totals), title=mode))
     side_by_side.add_row(*told)
     console.print(side_by_side)
     draw(traces, BUILD / "demo.png")

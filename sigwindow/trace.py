@@ -233,7 +233,7 @@ class Trace:
             [
                 *sheets.findings(check(self.analysis.totals, self._common)),
                 *several,
-                *sheets.summary(summary, worst),
+                *sheets.summary(summary, worst, self.analysis.totals.known),
             ],
             self._picture() if summary["threads"]["born"] else Markup(""),
         )

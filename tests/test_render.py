@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from commandline import Run
 from rich.console import Console, RenderableType
+from rows import batch
 
 from sigwindow import fleet
 from sigwindow.analysis import sheets, statistics
 from sigwindow.analysis.compare import compare
+from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.risk import risk
@@ -23,6 +25,7 @@ from sigwindow.analysis.summary import summarise
 from sigwindow.collector import procfs
 from sigwindow.collector.backends import BACKENDS
 from sigwindow.probes import signals
+from sigwindow.probes.traceinfo import TraceInfo
 from sigwindow.terminal import render
 from sigwindow.terminal.draw import Drawn
 
@@ -120,13 +123,14 @@ def test_every_heading_is_explained() -> None:
     summary = summarise(analysis.totals, info)
     summary["by_process"] *= 2
     shown = [
-        *sheets.summary(summary, analysis.totals.worst),
+        *sheets.summary(summary, analysis.totals.worst, analysis.totals.known),
         *sheets.findings(check(analysis.totals, info)),
         sheets.batch(["a"], [summary], summary),
         *(sheets.groups(statistics.by(analysis.threads, key, [0]), key) for key in statistics.KEYS),
         sheets.risks(risk(analysis)),
         *compare(analysis, analysis).sheets,
     ]
+    shown.append(sheets.summary({**summary, "threads": {"born": 0}}, analysis.totals.worst, analysis.known)[0])
     headings = {column.heading for sheet in shown for column in sheet.columns}
     section = (ROOT / "docs" / "tables.md").read_text().partition("## On the screen")[2]
     explained = {word for row in re.findall(r"^\| ([^|]+) \|", section, re.MULTILINE) for word in row.split(", ")}
@@ -167,3 +171,21 @@ def test_doctor_says_of_every_back_end_what_it_can_do_here(sigwindow: Run) -> No
     assert [line.split()[0] for line in table.splitlines() if line[0] != " "] == ["back", *BACKENDS]
     assert set(re.findall(r"^.{9} (\w+) needs", out, re.MULTILINE)) <= set(BACKENDS)
     assert "planned" not in out
+
+
+def test_where_nothing_was_born_the_threads_that_were_there_are_told() -> None:
+    handled = signals.word_of(map(signals.number, ("TERM", "SEGV")))
+    before = {"kind": "snapshot", "pid": 7, "handled": handled}
+    windows = Windows(Question())
+    old = [batch({**before, "tid": 7 + n, "comm": f"pool-{n}"}) for n in range(3)]
+    masked = batch({**before, "tid": 99, "comm": "main", "mask": handled})
+    for rows in (*old, masked):
+        windows.feed(rows)
+    totals = windows.result().totals
+    (known,) = sheets.summary(summarise(totals, TraceInfo(os="linux")), totals.worst, totals.known)
+    assert drawn(known, 80) == [
+        "4 threads lived before, of them 3 open to a considered signal",
+        "threads  name    pid  blocked      open to",
+        "      3  pool-*    7  []           [SEGV TERM]",
+        "      1  main      7  [SEGV TERM]  []",
+    ]

@@ -95,7 +95,7 @@ class Answer:
             by_signal=totals.by_signal,
             exposure=self._exposure(),
             traffic=self._traffic(),
-            known=self._known(),
+            known=totals.known,
             losses=framed(LOSSES, self._losses),
             leaders={(0, pid): self._comms[code] for pid, code in leaders},
             question=self._question,
@@ -160,6 +160,7 @@ class Answer:
             events=snapshot.events,
             lost_events=int(self._losses["count"].sum()),
             ended=snapshot.ended,
+            known=self._known(),
         )
         processes = len(self._processes)
         verdicts = np.zeros((processes, len(VERDICTS)), np.int64)

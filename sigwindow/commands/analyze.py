@@ -206,7 +206,7 @@ def _shown(
 
     several = [sheets.batch([one["file"] for one in files], files, summary)] if files else []
     below = [part for table in tables for part in ("", table)]
-    return Group(render.summary(summary, totals.worst, several, check(totals, info)), *below)
+    return Group(render.summary(summary, totals, several, check(totals, info)), *below)
 
 
 def _draw(shown: RenderableType, output: Path, *, force: bool) -> None:

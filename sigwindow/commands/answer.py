@@ -63,7 +63,7 @@ class Answer:
 
         totals = analysis.totals
         found = summaries.summarise(totals, info)
-        self.streams.show(render.summary(found, totals.worst, findings=check(totals, info)))
+        self.streams.show(render.summary(found, totals, findings=check(totals, info)))
         self.json(found)
         return self.code(self.gates.judge("capture", totals), command=command)
 

@@ -45,7 +45,8 @@ class Drawn:
         columns = self._sheet.columns
         widths = self._widths(options.max_width)
         table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-        table.title, table.title_justify, table.title_style = self._sheet.title or None, "left", "bold"
+        if self._sheet.title:
+            yield Text(self._sheet.title, "bold")
         for place, width in widths.items():
             heading, kind = columns[place]
             table.add_column(heading, width=width, no_wrap=kind != "text", overflow="ellipsis")

@@ -20,10 +20,9 @@ from sigwindow.probes.text import printable
 from sigwindow.terminal.draw import STYLES, Drawn
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sigwindow.analysis.compare import Comparison
     from sigwindow.analysis.findings.finding import Finding
+    from sigwindow.analysis.totals import Totals
     from sigwindow.collector.backends import Backend
     from sigwindow.collector.procfs import Thread
     from sigwindow.probes.preflight import Check
@@ -39,13 +38,13 @@ def sentence(counts: Mapping[str, int]) -> Text:
 
 
 def summary(
-    summary: Mapping[str, Any], worst: pd.DataFrame, traces: Iterable[Sheet] = (), findings: Sequence[Finding] = ()
+    summary: Mapping[str, Any], totals: Totals, traces: Iterable[Sheet] = (), findings: Sequence[Finding] = ()
 ) -> RenderableType:
-    """The summary of docs/tables.md; worst: its worst threads; traces: a table of them, if there are several."""
+    """The summary of docs/tables.md, and of which totals it is; traces: a table of them, if there are several."""
     return Group(
         sentence(summary["threads"]),
         *(Text(line, "dim") for line in sheets.circumstances(summary)),
-        *_apart([*sheets.findings(findings), *traces, *sheets.summary(summary, worst)]),
+        *_apart([*sheets.findings(findings), *traces, *sheets.summary(summary, totals.worst, totals.known)]),
         *(Text(f"! {line}", "yellow") for line in sheets.reservations(summary)),
     )
 
