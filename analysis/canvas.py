@@ -18,6 +18,7 @@ from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo
 
 from .colours import VERDICT_COLOURS
+from .words import cut_off, lost, ready_by
 
 if TYPE_CHECKING:
     from .result import Analysis
@@ -89,18 +90,16 @@ def reservations(analysis: Analysis) -> list[str]:
     uncertain = int(analysis.threads["uncertain"].sum())
     told = []
     if analysis.lost_events or uncertain:
-        told.append(f"{analysis.lost_events:,} events lost, {uncertain:,} threads uncertain")
+        told.append(lost(analysis.lost_events, uncertain))
     if not analysis.ended:
-        told.append("the trace was cut off")
+        told.append(cut_off())
     return told
 
 
 def circumstances(analysis: Analysis, info: TraceInfo | None) -> list[str]:
     """What was traced, by what and where; and by which policy the figure judges."""
-    used = sorted(analysis.threads["policy"].unique())
     asked = analysis.question
-    ready = asked.ready if used in ([], [asked.ready]) else f"{asked.ready} ({', '.join(used)})"
-    policy = f"signals = {asked.signals}; ready = {ready}"
+    policy = f"signals = {asked.signals}; ready = {ready_by(asked.ready, analysis.threads['policy'].unique())}"
     if info is None:
         traces = analysis.threads["trace"].nunique() if "trace" in analysis.threads else 1
         return [f"{traces} traces; {policy}" if traces > 1 else policy]

@@ -17,6 +17,7 @@ from .result import Analysis
 from .sheets import Sheet, asked, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
 from .tables import BAD, WORST_FIRST
+from .words import cut_off, lost, share
 
 SCHEMA = "sigwindow.compare/1"
 SIGNIFICANT = 0.05
@@ -266,12 +267,10 @@ def _significant(row: Mapping[Hashable, Any]) -> bool:
 
 
 def _told(row: Mapping[Hashable, Any], traces: pd.DataFrame) -> str:
-    """One level in words: 4 of 100 threads were hit (4.00%), before 0 of 50 (0.00%), p = 0.3."""
+    """One level in words: 4 of 100 threads were hit (4.0%), before 0 of 50 (0.0%), p = 0.3."""
+    born = traces["born"]
     (base, base_share), (new, new_share) = (
-        (
-            f"{row[name]:,} of {traces['born'][name]:,}",
-            "" if math.isnan(row[f"{name}_share"]) else f" ({row[f'{name}_share']:.2%})",
-        )
+        (f"{row[name]:,} of {born[name]:,}", f" ({share(row[name], born[name])})" if born[name] else "")
         for name in ("base", "new")
     )
     p = "" if math.isnan(row["p"]) else f", p = {row['p']:.2g}"
@@ -282,10 +281,9 @@ def _notes(traces: pd.DataFrame) -> tuple[str, ...]:
     notes = []
     for name, row in zip(traces.index, traces.to_dict("records"), strict=True):
         if row["lost_events"] or row["uncertain"]:
-            lost, uncertain = f"{row['lost_events']:,} events", f"{row['uncertain']:,} threads"
-            notes.append(f"the {name} trace lost {lost} and {uncertain} of it are uncertain")
+            notes.append(f"of the {name} trace {lost(row['lost_events'], row['uncertain'])}")
         elif not row["complete"]:
-            notes.append(f"the {name} trace was cut off")
+            notes.append(cut_off(f"the {name} trace"))
     policies = traces["policies"]
     if traces["born"].all() and policies["base"] != policies["new"]:
         notes.append(f"ready means {policies['base']} in the base trace, but {policies['new']} in the new one")

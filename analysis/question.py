@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sigwindow.probes import signals as sig
@@ -54,3 +55,11 @@ class Question:
         Raises UsageError for a signal that this system does not have.
         """
         return sig.considered(self.signals, numbering)
+
+    def names(self, system: str) -> set[str]:
+        """The names of the signals that count, in a trace of a system (its `os`); of an unknown one those of any."""
+        found = set()
+        for numbering in (sig.numbering(system),) if system else sig.NUMBERINGS:
+            with suppress(UsageError):  # of traces of several systems one may not have the signal
+                found |= {sig.name(signal, numbering) for signal in sig.members(self.considered(numbering))}
+        return found

@@ -8,18 +8,29 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sigwindow.probes import signals
-from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 
 from .question import Question
-from .tables import BAD, VERDICTS, WORST_FIRST, badness, worst_of
-from .words import by_verdict, counted, duration, first_few, frames, more, name_kinds, share
+from .tables import BAD, VERDICTS, WORST_FIRST, badness, badness_of_signal, groups_worst_first, worst_of
+from .words import (
+    by_verdict,
+    counted,
+    cut_off,
+    duration,
+    first_few,
+    frames,
+    more,
+    name_kinds,
+    ready_by,
+    share,
+    stated,
+    unready,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +40,6 @@ if TYPE_CHECKING:
 _SHOWN = WORST_FIRST[:-1]  # what is left of the born is unhandled
 _STACK_WIDTH = 160
 _GROUPS = 40  # rows of a table by something
-_RANK_OF_SIGNALS = ("critical", "hits", "exposure_ns", "threads")
 _SIGNALS = 12
 _PROCESSES = 10
 
@@ -78,8 +88,7 @@ def asked(question: Question) -> str:
 def circumstances(summary: Mapping[str, Any]) -> list[str]:
     """How a trace was made and what was asked of it: signals, and which others were open; policy; source."""
     trace, policy = summary["trace"], summary["policy"]
-    used = sorted({row["policy"] for row in summary["by_process"]})
-    ready = policy["ready"] if used in ([], [policy["ready"]]) else f"{policy['ready']} ({', '.join(used)})"
+    ready = ready_by(policy["ready"], [row["policy"] for row in summary["by_process"]])
     others = [row["signal"] for row in _open_signals(summary) if row["signal"] not in _considered(summary)]
     open_too = f"; open, too, but not considered: {first_few(others)}" if others else ""
     backend, system, kernel = (printable(trace[of]) or f"various {of}s" for of in ("backend", "os", "kernel"))
@@ -94,12 +103,9 @@ def reservations(summary: Mapping[str, Any]) -> list[str]:
     trace, threads = summary["trace"], summary["threads"]
     told = []
     if threads["unready"]:
-        told.append(
-            f"{counted(threads['unready'], 'thread')} ended, or the trace did, before they were ready: "
-            "their windows are cut."
-        )
+        told.append(stated(unready(threads["unready"])))
     if not trace["complete"] and not trace["lost_events"]:
-        told.append("The trace has no end mark: its tracer was killed, or the file is cut.")
+        told.append(stated(cut_off()))
     return told
 
 
@@ -169,35 +175,20 @@ def _lengths(summary: Mapping[str, Any]) -> Sheet:
 
 def _open_signals(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The signals that some thread was open to in its window, those that count first, and the worst of them."""
-    counts = _considered(summary)
-    return sorted(
-        (row for row in summary["by_signal"] if row["threads"] or row["hits"]),
-        key=lambda row: (
-            row["signal"] not in counts,
-            -row["critical"],
-            -row["hits"],
-            -row["exposure_ns"],
-            -row["threads"],
-            row["class"],
-        ),
-    )
+    open_to = (row for row in summary["by_signal"] if row["threads"] or row["hits"])
+    considered = _considered(summary)
+    return sorted(open_to, key=lambda row: (row["signal"] not in considered, *badness_of_signal(row), row["class"]))
 
 
 def _considered(summary: Mapping[str, Any]) -> set[str]:
     """The names of the signals that count."""
-    question = Question(**summary["policy"])
-    of_system = summary["trace"]["os"]
-    names = set()
-    for of in (signals.numbering(of_system),) if of_system else signals.NUMBERINGS:
-        with suppress(UsageError):  # of traces of several systems one may not know the signal
-            names |= {signals.name(signal, of) for signal in signals.members(question.considered(of))}
-    return names
+    return Question(**summary["policy"]).names(summary["trace"]["os"])
 
 
 def _signals(rows: Sequence[Mapping[str, Any]], considered: set[str]) -> Sheet:
     """A row for signals of one class that were open to the same threads for the same time: mostly all of a runtime."""
     cells: list[Row] = []
-    groups = [list(of) for _, of in groupby(rows, lambda row: [row[name] for name in ("class", *_RANK_OF_SIGNALS)])]
+    groups = [list(of) for _, of in groupby(rows, lambda row: (row["class"], badness_of_signal(row)))]
     for group in groups[:_SIGNALS]:
         row, names = group[0], ", ".join(row["signal"] for row in group)
         counts = row["signal"] in considered
@@ -271,7 +262,7 @@ def groups(found: pd.DataFrame, title: str) -> Sheet:
         *set(VERDICTS) - set(BAD),
     )
     kept = [column for column in found.columns if not column.endswith(left_out)]
-    found = found.sort_values([*BAD[:-1], "exposure_total_ns"], ascending=False, kind="stable")
+    found = groups_worst_first(found)
     exposed = found[list(BAD)].sum(axis=1)
     found = found.assign(exposed_share=list(map(share, exposed, found["births"])))
     shown = found[sorted(kept, key="creator_stack".__eq__)].head(_GROUPS)  # the stack last, where it may be long

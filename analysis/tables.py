@@ -160,7 +160,10 @@ _THREADS_WORST_FIRST = {
     **dict.fromkeys(("verdict", "critical_hits", "hits", "exposure_ns"), False),
     **dict.fromkeys(("born_ns", "pid", "tid"), True),
 }
-_PROCESSES_WORST_FIRST = (*BAD[:-1], "exposure_ns")  # the largest first
+# The worst process, or group of threads, has most critical threads, then most hit ones, then the longest exposure; the
+# worst signal most critical hits, hits, exposure, threads.
+_GROUPS_WORST_FIRST = (*BAD[:-1], "exposure_ns")
+_SIGNALS_WORST_FIRST = ("critical", "hits", "exposure_ns", "threads")
 
 
 def names(table: Sequence[Column]) -> list[str]:
@@ -203,9 +206,20 @@ def worst_first(threads: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def groups_worst_first(groups: pd.DataFrame) -> pd.DataFrame:
+    """The table of `statistics.by`, ranked as processes are."""
+    by = [{"exposure_ns": "exposure_total_ns"}.get(name, name) for name in _GROUPS_WORST_FIRST]
+    return groups.sort_values(by, ascending=False, kind="stable")
+
+
 def badness(process: Mapping[str, Any]) -> tuple[int, ...]:
     """What to sort the processes of a summary by to have the worst first: critical threads, hit ones, exposure."""
-    return tuple(-process[name] for name in _PROCESSES_WORST_FIRST)
+    return tuple(-process[name] for name in _GROUPS_WORST_FIRST)
+
+
+def badness_of_signal(signal: Mapping[str, Any]) -> tuple[int, ...]:
+    """What to sort the signals of a summary by to have the worst first: critical hits, hits, exposure, threads."""
+    return tuple(-signal[name] for name in _SIGNALS_WORST_FIRST)
 
 
 def worst_of(counts: Mapping[str, int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -32,6 +32,35 @@ def sentence(counts: Mapping[str, int]) -> str:
         but = f"; records were lost, and {counted(uncertain, 'thread')} {'is' if uncertain == 1 else 'are'} uncertain"
     none = "it was not" if born == 1 else "none was"
     return f"{counted(born, 'thread')} born: {none} {seen}exposed to a considered signal{but}."
+
+
+def lost(events: int, uncertain: int) -> str:
+    """What it means that so many events were lost, with so many threads that are uncertain for it."""
+    were = f"{counted(events, 'event')} {'was' if events == 1 else 'were'} lost"
+    if not uncertain:
+        return f"{were} while no thread was in its window"
+    return f"{were}, and {counted(uncertain, 'thread')} {'is' if uncertain == 1 else 'are'} uncertain"
+
+
+def cut_off(which: str = "the trace") -> str:
+    """What is missing of a trace that nobody closed."""
+    return f"{which} has no end mark: its tracer was killed, or the file is cut"
+
+
+def unready(threads: int) -> str:
+    """What it means that so many threads were never ready."""
+    ready, windows = ("it was", "its window is") if threads == 1 else ("they were", "their windows are")
+    return f"{counted(threads, 'thread')} ended, or the trace did, before {ready} ready: {windows} cut"
+
+
+def stated(clause: str) -> str:
+    """A clause as a sentence."""
+    return f"{clause[:1].upper()}{clause[1:]}."
+
+
+def ready_by(asked: str, used: Collection[str]) -> str:
+    """A readiness policy, with those that it meant where these have other names, as in `auto (altstack)`."""
+    return asked if set(used) <= {asked} else f"{asked} ({', '.join(sorted(set(used)))})"
 
 
 def share(count: int, of: int) -> str:

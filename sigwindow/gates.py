@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xml.etree import ElementTree
 
 from sigwindow.analysis.tables import BAD, VERDICTS
-from sigwindow.analysis.words import counted, duration
+from sigwindow.analysis.words import counted, cut_off, duration
 from sigwindow.probes.errors import InputError
 from sigwindow.probes.text import printable
 
@@ -94,7 +94,7 @@ class Gates:
         if totals.lost_events:
             return f"{totals.lost_events} events were lost, and nobody knows what they told"
         if not totals.ended:
-            return "the trace has no end: its tracer was killed, or the file is cut"
+            return cut_off()
         if totals.born >= self.min_threads:
             return ""
         if totals.born:

@@ -134,16 +134,22 @@ def test_an_open_interval_stays_open() -> None:
 VERDICTS_ARE = {
     "the same trace": ((90, 10), (90, 10), False, "No significant change: 10 of 100 threads were exposed or worse"),
     "a little more": ((90, 10), (88, 12), False, "No significant change"),
-    "much more": ((90, 10), (60, 40), True, "Worse: 40 of 100 threads were exposed or worse (40.00%), before 10 of"),
+    "much more": ((90, 10), (60, 40), True, "Worse: 40 of 100 threads were exposed or worse (40.0%), before 10 of"),
     "much less": ((60, 40), (90, 10), False, "Better: 10 of 100 threads were exposed or worse"),
-    "a first hit": ((90, 10), (90, 9, 1), True, "Worse: 1 of 100 threads were hit (1.00%), before 0 of 100"),
+    "one of many": (
+        (50_000, 0),
+        (49_999, 0, 1),
+        True,
+        "Worse: 1 of 50,000 threads were hit (<0.1%), before 0 of 50,000",
+    ),
+    "a first hit": ((90, 10), (90, 9, 1), True, "Worse: 1 of 100 threads were hit (1.0%), before 0 of 100"),
     "a first critical hit": ((90, 9, 1), (90, 9, 0, 1), True, "Worse: 1 of 100 threads were hit critically"),
     "a hit as before": ((90, 9, 1), (90, 9, 1), False, "No significant change"),
     "many more hits": ((50, 49, 1), (50, 30, 20), True, "Worse: 20 of 100 threads were hit"),
     "nothing at all": ((), (), False, "No thread was born in either trace: there is nothing to compare."),
     "nothing before": ((), (5,), False, "No thread was born in the base trace: there is nothing to compare."),
     "nothing after": ((5, 5), (), False, "No thread was born in the new trace: there is nothing to compare."),
-    "hits after nothing": ((), (5, 0, 1), True, "Worse: 1 of 6 threads were hit (16.67%), before 0 of 0."),
+    "hits after nothing": ((), (5, 0, 1), True, "Worse: 1 of 6 threads were hit (16.7%), before 0 of 0."),
 }
 
 
@@ -186,17 +192,15 @@ def test_longer_windows_are_told_but_no_regression() -> None:
 
 def test_one_clause_for_threads_that_were_all_hit_critically() -> None:
     found = compare(analysis(masked=90), analysis(masked=50, critical=40))
-    assert found.sentence.startswith(
-        "Worse: 40 of 90 threads were hit critically (44.44%), before 0 of 90 (0.00%), p ="
-    )
+    assert found.sentence.startswith("Worse: 40 of 90 threads were hit critically (44.4%), before 0 of 90 (0.0%), p =")
     assert len(found.reasons) == 1
 
 
 def test_reservations_are_part_of_the_sentence() -> None:
     found = compare(analysis(masked=9, lost=1000, uncertain=2), analysis(masked=9, policy="steady", ended=False))
     assert found.notes == (
-        "the base trace lost 1,000 events and 2 threads of it are uncertain",
-        "the new trace was cut off",
+        "of the base trace 1,000 events were lost, and 2 threads are uncertain",
+        "the new trace has no end mark: its tracer was killed, or the file is cut",
         "ready means altstack in the base trace, but steady in the new one",
     )
     assert found.sentence.endswith("; ".join(found.notes) + ".")

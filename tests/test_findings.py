@@ -78,7 +78,7 @@ CASES = {
     ),
     "lossy": (
         [*CAREFUL, lost(7, 2500, 1020)],
-        "7 records got lost, and 1 thread can't be judged with certainty.",
+        "7 events were lost, and 1 thread is uncertain.",
         "warning",
         CAREFUL,
     ),
@@ -176,7 +176,7 @@ def test_a_larger_buffer_helps_only_where_there_is_one(backend: str, larger: boo
 def test_a_loss_outside_every_window_is_a_note() -> None:
     (found,) = check(totals(*CAREFUL, lost(1, 2500, 2400)), HERE)
     assert found.severity == "note"
-    assert found.message == "1 record got lost, and no thread was in its window."
+    assert found.message == "1 event was lost while no thread was in its window."
 
 
 def test_the_list_has_a_title_and_a_sentence_each() -> None:

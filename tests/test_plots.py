@@ -157,15 +157,15 @@ def test_a_pdf_can_be_drawn(kind: str) -> None:
 def test_losses_and_a_missing_end_are_shown(kind: str) -> None:
     lossy = analysis(500, lost=17)
     told = [line.removeprefix("base: ") for line in footer(FIGURES[kind](lossy))]
-    assert told[0] == f"17 events lost, {lossy.threads['uncertain'].sum()} threads uncertain"
-    assert told[1] == "the trace was cut off"
+    assert told[0] == f"17 events were lost, and {lossy.threads['uncertain'].sum()} threads are uncertain"
+    assert told[1].startswith("the trace has no end mark")
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
 def test_nothing_is_reserved_of_a_complete_trace_and_the_policy_is_told(kind: str) -> None:
     *_, policy = footer(plots.KINDS[kind](analysis(500)))
     assert policy == "signals = async; ready = auto (altstack)"
-    assert not any("lost" in line or "cut off" in line for line in footer(plots.KINDS[kind](analysis(500))))
+    assert not any("lost" in line or "end mark" in line for line in footer(plots.KINDS[kind](analysis(500))))
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)
@@ -469,7 +469,7 @@ def test_compare_draws_both_traces_under_their_names() -> None:
 
 def test_compare_tells_whose_events_were_lost() -> None:
     told = footer(plots.compare(analysis(50), analysis(50, lost=17), labels=("old", "new")))
-    assert told[0].startswith("new: 17 events lost")
+    assert told[0].startswith("new: 17 events were lost")
     assert told[2:] == [f"{name}: signals = async; ready = auto (altstack)" for name in ("old", "new")]
 
 

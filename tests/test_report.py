@@ -203,10 +203,10 @@ def test_order_of_the_page() -> None:
         "Risk",
         "How it was measured",
         "./serve --port '80 80'",
-        "auto (used: altstack)",
+        "Ready by auto (altstack)",
         "2026-11-23",
         "Linux 6.18 x86_64",
-        "What was lost No event got lost. The trace has no end mark",
+        "What was lost No event was lost. The trace has no end mark",
         "Words Verdicts: a thread critical ran a handler",
     )
     places = [page.find(mark) for mark in marks]
@@ -423,7 +423,7 @@ def test_what_is_unknown_is_left_out() -> None:
     assert "Command" not in page
     assert "Began" not in page
     assert "Host" not in page
-    assert "No event got lost." in page
+    assert "No event was lost." in page
     assert "no end mark" not in page
 
 

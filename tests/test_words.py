@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigwindow.analysis.tables import WORST_FIRST
-from sigwindow.analysis.words import counted, duration, name_kinds, parse_duration, sentence, share
+from sigwindow.analysis.words import (
+    counted,
+    cut_off,
+    duration,
+    lost,
+    name_kinds,
+    parse_duration,
+    ready_by,
+    sentence,
+    share,
+    stated,
+    unready,
+)
 from sigwindow.probes.errors import UsageError
 
 SENTENCES = {
@@ -40,6 +52,19 @@ def test_a_share_is_rounded_to_none_or_all_only_where_it_is() -> None:
 
 def test_numbers_of_things() -> None:
     assert [counted(number, "thread") for number in (0, 1, 1412)] == ["0 threads", "1 thread", "1,412 threads"]
+
+
+def test_losses_and_cut_windows() -> None:
+    assert lost(1, 0) == "1 event was lost while no thread was in its window"
+    assert lost(7_000, 1) == "7,000 events were lost, and 1 thread is uncertain"
+    assert unready(1) == "1 thread ended, or the trace did, before it was ready: its window is cut"
+    assert stated(unready(2)) == "2 threads ended, or the trace did, before they were ready: their windows are cut."
+    assert cut_off("the new trace").startswith("the new trace has no end mark")
+
+
+def test_a_policy_says_what_it_meant() -> None:
+    assert [ready_by("auto", used) for used in ([], ["mask", "altstack", "mask"])] == ["auto", "auto (altstack, mask)"]
+    assert ready_by("mask", ["mask"]) == "mask"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ strace or DTrace, has none.
 from __future__ import annotations
 
 from sigwindow.analysis.totals import Totals
-from sigwindow.analysis.words import WITH_A_BUFFER, counted
+from sigwindow.analysis.words import WITH_A_BUFFER, lost, stated
 from sigwindow.probes.traceinfo import TraceInfo
 
 from .finding import Finding
@@ -23,15 +23,12 @@ def find(totals: Totals, info: TraceInfo, /) -> Finding | None:
     if not totals.lost_events:
         return None
     uncertain = totals.uncertain
-    left = (
-        f"{counted(uncertain, 'thread')} can't be judged with certainty" if uncertain else "no thread was in its window"
-    )
     larger = info.backend in WITH_A_BUFFER
     return Finding(
         "lossy",
         "warning" if uncertain else "note",
         "Measure again with a larger buffer" if larger else "Don't take a clean verdict for certain",
-        f"{counted(totals.lost_events, 'record')} got lost, and {left}.",
+        stated(lost(totals.lost_events, uncertain)),
         "What was seen is true, but more may have happened." + " Double the size that --buffer gives." * larger,
         threads=uncertain,
     )

@@ -15,8 +15,29 @@ from sigwindow.analysis.findings.finding import Finding
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.statistics import by, name_groups
-from sigwindow.analysis.tables import BAD, WORST_FIRST, badness, worst_first, worst_of
-from sigwindow.analysis.words import by_verdict, counted, duration, first_few, frames, more, share
+from sigwindow.analysis.tables import (
+    BAD,
+    WORST_FIRST,
+    badness,
+    badness_of_signal,
+    groups_worst_first,
+    worst_first,
+    worst_of,
+)
+from sigwindow.analysis.words import (
+    by_verdict,
+    counted,
+    cut_off,
+    duration,
+    first_few,
+    frames,
+    lost,
+    more,
+    ready_by,
+    share,
+    stated,
+    unready,
+)
 from sigwindow.probes import signals
 from sigwindow.probes.traceinfo import TraceInfo
 
@@ -116,7 +137,7 @@ def tables(analysis: Analysis, summary: Mapping[str, Any], limit: int) -> list[T
     found = (
         _verdicts(counts),
         _worst(analysis.threads, analysis.numbering, limit),
-        _by_signal(analysis),
+        _by_signal(summary, analysis.question),
         _by_process(summary["by_process"], limit),
         _by_name(analysis.threads, limit),
         _durations(summary),
@@ -147,22 +168,21 @@ def _durations(summary: Mapping[str, Any]) -> Table:
     return Table("Durations", ("duration", "threads", *_QUANTILES), rows, note=note)
 
 
-def _by_signal(analysis: Analysis) -> Table:
-    considered = signals.members(analysis.question.considered(analysis.numbering))
-    ordered = analysis.by_signal.assign(counts=analysis.by_signal["signal"].isin(considered)).sort_values(
-        ["counts", "critical", "hits", "exposure_ns"], ascending=False, kind="stable"
-    )
+def _by_signal(summary: Mapping[str, Any], question: Question) -> Table:
+    considered = question.names(summary["trace"]["os"])
     rows = [
         [
-            Cell(row["name"]),
+            Cell(row["signal"]),
             _word(row["class"]),
-            Cell("yes" if row["counts"] else "no"),
+            Cell("yes" if row["signal"] in considered else "no"),
             _count(row["threads"]),
             _duration(row["exposure_ns"]),
             _count(row["hits"]),
             _count(row["critical"]),
         ]
-        for row in ordered.to_dict("records")
+        for row in sorted(
+            summary["by_signal"], key=lambda row: (row["signal"] not in considered, badness_of_signal(row))
+        )
     ]
     columns = ("signal", "class", "considered", "threads exposed", "exposure", "hits", "critical hits")
     return Table("By signal, of all that had a handler", columns, rows)
@@ -200,7 +220,7 @@ def _by_process(processes: Sequence[Mapping[str, Any]], limit: int) -> Table:
 def _by_name(threads: pd.DataFrame, limit: int) -> Table:
     """Names that differ in their numbers only are one: Thread-*."""
     found = by(threads.assign(comm=name_groups(threads["comm"])), "name")
-    ordered = found.sort_values([*BAD[:-1], "exposure_total_ns"], ascending=False, kind="stable").to_dict("records")
+    ordered = groups_worst_first(found).to_dict("records")
     rows = [
         [
             Cell(shorten(row["comm"])),
@@ -292,12 +312,10 @@ def _estimate(
 def measured(analysis: Analysis, summary: Mapping[str, Any], info: TraceInfo) -> list[tuple[str, str]]:
     """How the trace was made: what it is called and what it was, for what is known."""
     trace = summary["trace"]
-    policies = ", ".join(sorted({row["policy"] for row in summary["by_process"]}))
-    used = f" (used: {policies})" if policies not in ("", analysis.question.ready) else ""
     told = (
         ("Command", shlex.join(info.command)),
         ("Targets", " ".join(map(str, info.targets))),
-        ("Ready by", analysis.question.ready + used),
+        ("Ready by", ready_by(analysis.question.ready, [row["policy"] for row in summary["by_process"]])),
         ("Signals considered", analysis.question.signals),
         ("Began", _wall_time(analysis, info)),
         ("Duration", f"{trace['duration_s']:,.3g} s"),
@@ -317,17 +335,16 @@ def losses(analysis: Analysis, counts: Mapping[str, int]) -> list[str]:
     told = []
     if analysis.lost_events:
         told.append(
-            f"{counted(analysis.lost_events, 'event')} got lost. Uncertain for that: "
-            f"{counted(counts['uncertain'], 'thread')}. What was seen of them is true, a clean verdict is not certain."
+            f"{stated(lost(analysis.lost_events, counts['uncertain']))} What was seen is true, a clean verdict on an "
+            "uncertain thread is not certain."
         )
     else:
-        told.append("No event got lost.")
+        told.append("No event was lost.")
     if not analysis.ended:
-        told.append("The trace has no end mark: its tracer was killed, or the file is cut. What came after is unknown.")
+        told.append(f"{stated(cut_off())} What came after is unknown.")
     if counts["unready"]:
         told.append(
-            f"{counted(counts['unready'], 'thread')} never became ready while the trace ran: their windows are cut off "
-            "and are not part of the durations above; their verdicts and hits count."
+            f"{stated(unready(counts['unready']))} They are not part of the durations above; verdicts and hits count."
         )
     return told
 
