@@ -94,7 +94,7 @@ def circumstances(summary: Mapping[str, Any]) -> list[str]:
     backend, system, kernel = (printable(trace[of]) or f"various {of}s" for of in ("backend", "os", "kernel"))
     return [
         f"signals = {policy['signals']}{open_too}",
-        f"ready = {ready}; {trace['events']} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}",
+        f"ready = {ready}; {trace['events']:,} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}",
     ]
 
 
@@ -137,11 +137,12 @@ def _known(summary: Mapping[str, Any], threads: pd.DataFrame) -> Sheet:
         for (pid, kind, mask, open_to), count in ranked[:_PROCESSES]
     ]
     is_open = sum(count for (*_, open_to), count in alike.items() if open_to & considered)
+    told = f"{is_open:,}" if is_open else "none"
     numbers = (Column("threads"), Column("name", "name"), Column("pid"))
     return Sheet(
         [*numbers, Column("blocked", "text"), Column("open to", "text")],
         rows,
-        f"{counted(len(threads), 'thread')} lived before, of them {is_open:,} open to a considered signal",
+        f"{counted(len(threads), 'thread')} lived before: {told} open to a considered signal",
         more(len(ranked) - _PROCESSES, counted(sum(count for _, count in ranked[_PROCESSES:]), "thread")),
     )
 

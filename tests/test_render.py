@@ -184,7 +184,7 @@ def test_where_nothing_was_born_the_threads_that_were_there_are_told() -> None:
     totals = windows.result().totals
     (known,) = sheets.summary(summarise(totals, TraceInfo(os="linux")), totals.worst, totals.known)
     assert drawn(known, 80) == [
-        "4 threads lived before, of them 3 open to a considered signal",
+        "4 threads lived before: 3 open to a considered signal",
         "threads  name    pid  blocked      open to",
         "      3  pool-*    7  []           [SEGV TERM]",
         "      1  main      7  [SEGV TERM]  []",

@@ -258,7 +258,7 @@ def test_a_trace_is_kept_under_a_name_of_its_own(tmp_path: Path) -> None:
     done = capture("run", "--", program, folder=folder)
     (trace,) = folder.iterdir()
     assert re.fullmatch(r"sigwindow-a_b_2J_\.sh-\d+-\d{8}-\d{6}\.arrows", trace.name)
-    assert done.stderr.splitlines()[-1] == f"[sigwindow] the trace is {trace.name}"
+    assert done.stderr.splitlines()[-1].startswith(f"[sigwindow] the trace is {trace.name}; ")
     assert Reader(trace).info.command == (str(program),)
     trace.unlink()
     assert "arrows" not in capture("run", "--no-trace", "--", "true", folder=folder).stderr

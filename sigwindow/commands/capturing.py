@@ -59,7 +59,7 @@ def captured(
         if command or exit_code:
             code = max(code, found.status or 0)
         if found.trace and not request.output:
-            say(f"the trace is {found.trace}")
+            say(f"the trace is {found.trace}; a page of it: sigwindow report --last -o report.html")
         status.ended(code)
     return code
 
