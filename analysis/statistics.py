@@ -257,15 +257,14 @@ def _hours(threads: pd.DataFrame, clocks: Sequence[int | None]) -> pd.Series:
 
 def _creators(threads: pd.DataFrame, leaders: Mapping[tuple[int, int], str], known: pd.DataFrame | None) -> pd.Series:
     """The last name of the thread that created each; empty where it was not seen."""
-    trace = _trace_of(threads)
-    named: dict[tuple[int, int, int], str] = {}
-    for of in (threads,) if known is None else (known, threads):
-        named |= zip(zip(_trace_of(of), of["pid"], of["tid"], strict=True), of["comm"], strict=True)
-    creators = zip(trace, threads["pid"], threads["creator_tid"], strict=True)
-    found = [
-        named.get((of, pid, tid)) or (leaders.get((of, pid), "") if pid == tid else "") for of, pid, tid in creators
-    ]
-    return pd.Series(found, threads.index, "str")
+    key = ["trace", "pid", "tid"]
+    first = pd.DataFrame([(of, pid, pid, name) for (of, pid), name in leaders.items()], columns=[*key, "comm"])
+    others = (of.assign(trace=_trace_of(of))[[*key, "comm"]] for of in (known, threads) if of is not None)
+    named = pd.concat([first.astype(dict.fromkeys(key, "int64") | {"comm": "str"}), *others])
+    named = named[named["comm"] != ""].drop_duplicates(key, keep="last")
+    creators = threads[["pid", "creator_tid"]].set_axis(key[1:], axis=1).assign(trace=_trace_of(threads))
+    found = creators.merge(named, "left", on=key)["comm"].fillna("")
+    return found.set_axis(threads.index)
 
 
 def _quantiles_by(number: Array, values: Array, groups: int) -> dict[str, Any]:
@@ -290,7 +289,10 @@ def births_per_second(threads: pd.DataFrame, start_ns: int, end_ns: int, bins: i
     start_ns, end_ns: the trace's first and last event. bins: how many.
     Returns time_s (start of the bin since start_ns), births, births_per_s, exposed (births of threads
     that were exposed or worse), exposure_ns (of the ready threads born in the bin, whenever it was).
+    Raises UsageError for several traces, whose clocks have nothing to do with each other.
     """
+    if "trace" in threads:
+        raise UsageError("births a second are those of one trace: take each of `trace.parts`")
     width_ns = max(end_ns - start_ns, 1) / bins
     place = ((threads["born_ns"].to_numpy() - start_ns) / width_ns).astype(np.int64).clip(0, bins - 1)
     births = np.bincount(place, minlength=bins)

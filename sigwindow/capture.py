@@ -116,7 +116,7 @@ def record(
         session = stack.enter_context(backend.open(target, options))
         how = {"ready": question.ready, "signals": question.signals}
         info = replace(session.info, options={**how, **session.info.options})
-        windows = LiveWindows(question, info.os)
+        windows = LiveWindows(question, info.numbering.system)
         sinks: list[Sink] = [lambda batch: windows.feed(batch) if batch.num_rows else None]
         trace = request.output or (_own_name(target, session) if request.keep else None)
         if trace:

@@ -75,7 +75,7 @@ def read(
     """
     reader = tracefile.Reader(name)
     try:
-        windows = Windows(question, reader.info.os)
+        windows = Windows(question, reader.info.numbering.system)
     except UsageError as error:  # right elsewhere: it was parsed
         raise InputError(f"{printable(str(name))}: {error}") from None
     try:
@@ -84,7 +84,7 @@ def read(
             if progress:
                 progress(reader.bytes_read, reader.bytes)
     except OrderError:
-        windows = Windows(question, reader.info.os)
+        windows = Windows(question, reader.info.numbering.system)
         windows.feed(reader.in_order(windows.columns))
     return windows, reader.info
 

@@ -55,6 +55,13 @@ def test_traces_of_several_systems_are_asked_together(both: Path, sigwindow: Run
     assert "freebsd.arrows" in done.out
 
 
+def test_a_trace_says_whose_numbers_its_signals_have(tmp_path: Path) -> None:
+    info = TraceInfo(os="darwin", signals="freebsd")
+    with (tmp_path / "lines.arrows").open("wb") as file, tracefile.Writer(file, info) as writer:
+        writer.write(batch({"time_ns": 1, "kind": "exit"}))
+    assert package.read(tmp_path / "lines.arrows").signal_names(sig.word_of([30])) == ["SIGUSR1"]
+
+
 def test_a_set_is_named_by_the_numbers_of_its_system(both: Path) -> None:
     mask = sig.word_of([2, 30])
     linux, freebsd = (package.read(both / f"{system}.arrows") for system in ("linux", "freebsd"))

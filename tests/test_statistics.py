@@ -359,6 +359,13 @@ def test_births_per_second() -> None:
     assert found["exposure_ns"].tolist() == [12, 0]
 
 
+def test_births_a_second_are_of_one_trace() -> None:
+    of = threads([1])
+    of.insert(0, "trace", 0)
+    with pytest.raises(UsageError, match="those of one trace"):
+        statistics.births_per_second(of, 0, 1)
+
+
 def test_births_of_no_time() -> None:
     assert statistics.births_per_second(threads(), 0, 0)["births"].sum() == 0
     assert statistics.births_per_second(threads([1]), 0, 0)["births"].sum() == 1

@@ -207,7 +207,7 @@ def _processes(processes: Array, counts: Array, opened: Array, words: Sequence[s
     shown = []
     for place in found.tolist():
         comm, (*verdicts, exposure_ns) = int(processes["comm"][place]), counts[place].tolist()
-        named = {verdict: verdicts[VERDICTS.index(verdict)] for verdict in ("exposed", "hit", "critical")}
+        named = {verdict: verdicts[VERDICTS.index(verdict)] for verdict in BAD}
         shown.append(
             Process(
                 comm=words[comm] if comm > 0 else "?",

@@ -30,8 +30,8 @@ from .store import Part, Store
 class Windows:
     """Measures the setup windows of a stream of events.
 
-    question: what is asked of them. system: where the events are from, the `os` of a trace; it decides what signals are
-    called. every_policy: the answer may be asked for under other policies, too, which takes more memory.
+    question: what is asked of them. system: the one whose numbers the signals have (TraceInfo.numbering). every_policy:
+    the answer may be asked for under other policies, too, which takes more memory.
     Raises UsageError for an unknown policy, and for a signal that the system does not have.
     """
 

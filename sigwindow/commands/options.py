@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import click
 
+from sigwindow.analysis.tables import BAD
 from sigwindow.collector import files
 from sigwindow.collector.backends import BACKENDS
 from sigwindow.probes.errors import UsageError
@@ -188,7 +189,7 @@ def _fail_on(*more: str) -> _Option:
     """The gate by verdict; `more`: what it takes besides."""
     return _Option(
         "--fail-on",
-        type=click.Choice(["exposed", "hit", "critical", "lossy", *more]),
+        type=click.Choice([*reversed(BAD), "lossy", *more]),
         help="Exit with 1 where a thread has this verdict or a worse one, with 4 where losses leave it open.",
     )
 
