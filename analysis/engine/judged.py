@@ -59,7 +59,7 @@ class Judged:
         }
         self.verdict = np.zeros(len(policy), np.int8)
         for rank, verdict in enumerate(VERDICTS[1:], 1):
-            self.verdict[reached[verdict]] = rank
+            np.maximum(self.verdict, np.int8(rank) * reached[verdict], out=self.verdict)
         self.uncertain = np.zeros(len(policy), bool)
         if len(losses[0]):
             # What is steady is decided by the last state: a loss in all of a life can change it.
@@ -96,7 +96,7 @@ class Judged:
         shape = (len(POLICIES), len(VERDICTS), 2, len(OPENED))
         code = np.ravel_multi_index((self.policy[bad], self.verdict[bad], ready, opened), shape)
         found: Counter[tuple[str, str, bool, str, int]] = Counter()
-        for of in np.unique(code):
+        for of in np.flatnonzero(np.bincount(code)):
             policy, verdict, is_ready, since = np.unravel_index(of, shape)
             for signals, threads in zip(*(a.tolist() for a in counted(open_to[code == of])), strict=True):
                 found[POLICIES[policy], VERDICTS[verdict], bool(is_ready), OPENED[since], signals] = threads

@@ -10,9 +10,8 @@ from sigwindow.analysis.question import POLICIES
 
 from .compiled import inlined
 from .pools import entry_of, put
-from .readiness import find_steady
+from .readiness import known_at_end
 from .records import (
-    BY_STEADY,
     CRITICAL,
     DEFERRED,
     EXPOSED,
@@ -30,8 +29,6 @@ from .records import (
 )
 from .stretches import hold, settle_late
 
-_POLICIES = len(POLICIES)
-
 
 @inlined
 def _sum_of(used: Array, sums: Array, by_set: Array, process: int, exposed: Any) -> int:
@@ -43,7 +40,7 @@ def _sum_of(used: Array, sums: Array, by_set: Array, process: int, exposed: Any)
         used[N_SUMS] += 1
         put(by_set, at, process, exposed, place)
         sums[place]["process"], sums[place]["exposed"] = process, exposed
-        for policy in range(_POLICIES):
+        for policy in range(len(POLICIES)):
             sums[place]["ns"][policy] = 0
     return place
 
@@ -54,7 +51,7 @@ def measure(state: State, place: int, end_ns: int, exited: bool, alone: bool, co
     used, segments, sums, by_set = state.used, state.segments, state.sums, state.by_set
     spans, sets, policies = state.spans, state.sets, state.policies
     thread, ready = state.threads[place], state.ready
-    ready[place, BY_STEADY] = find_steady(segments, thread, state.step_masks, state.step_kinds, place, alone)
+    known_at_end(ready, segments, thread, state.step_masks, state.step_kinds, place, alone)
     at = used[N_LIVES]
     used[N_LIVES] += 1
     life = state.lives[at]
@@ -115,7 +112,7 @@ def _measure_signals(state: State, place: int) -> None:
     while here >= 0:
         signal = signals[here]
         within = 0
-        for policy in range(_POLICIES):
+        for policy in range(len(POLICIES)):
             until = ready[place, policy]
             if until < 0 or signal["seq"] < segments[until]["seq"]:
                 within |= 1 << policy
@@ -135,7 +132,7 @@ def _measure_signals(state: State, place: int) -> None:
     here = thread["signals"]
     while here >= 0:
         number = signals[here]["signal"]
-        for policy in range(_POLICIES):
+        for policy in range(len(POLICIES)):
             held_back, before, after = tally[number, policy, 0], tally[number, policy, 1], tally[number, policy, 2]
             counted[policy, DEFERRED] += min(max(held_back - before, 0), after)
             for of in range(3):

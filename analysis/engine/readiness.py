@@ -1,12 +1,14 @@
 """When a thread is ready, under every policy of `question.POLICIES`, in compiled functions.
 
-A policy whose moment shows in an event of the thread's own has its condition in `makes_ready`: a stretch of the life
-begins there. One that depends on what the thread does later picks among the stretches when the life ends.
+A policy whose moment shows in an event of the thread's own has its condition in `_moments`: a stretch of the life
+begins there. One that depends on what the thread does later picks among the stretches in `known_at_end`.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from sigwindow.analysis.question import POLICIES
 
 from .compiled import inlined
 from .records import (
@@ -14,6 +16,7 @@ from .records import (
     BLOCKS,
     BY_ALTSTACK,
     BY_MASK,
+    BY_STEADY,
     BY_SYMBOL,
     HAS_STACK,
     IS_MASK,
@@ -27,18 +30,46 @@ from .records import (
 
 @inlined
 def makes_ready(thread: Any, ready: Array, place: int, kind: int, mask: Any, altstack: bool) -> int:
-    """The policy by which an own event makes a thread ready, or -1; `steady` is known at the end only."""
-    if kind == ALTSTACK and altstack and ready[place, BY_ALTSTACK] < 0:
-        return BY_ALTSTACK
-    if kind == MASK and ready[place, BY_MASK] < 0:
-        # The C library's own restore does not count: the first set of a thread that was born with everything
-        # blocked, giving it the mask that its creator had.
-        creators = thread["creator_settled"] == UNKNOWN or thread["creator_settled"] == mask
-        if not (thread["masks"] == 0 and creators and thread["birth_blocked"]):
-            return BY_MASK
-    if kind == MARK and ready[place, BY_SYMBOL] < 0:
-        return BY_SYMBOL
-    return -1
+    """The policies (bit p: POLICIES[p]) under which an own event makes a thread ready that was not."""
+    makes = _moments(thread, kind, mask, altstack)
+    if makes:
+        for policy in range(len(POLICIES)):
+            if ready[place, policy] >= 0:
+                makes &= ~(1 << policy)
+    return makes
+
+
+@inlined
+def _moments(thread: Any, kind: int, mask: Any, altstack: bool) -> int:
+    """The policies of which this event is a moment, be it the first one or not."""
+    if kind == ALTSTACK and altstack:
+        return 1 << BY_ALTSTACK
+    if kind == MASK and not _restores(thread, mask):
+        return 1 << BY_MASK
+    if kind == MARK:
+        return 1 << BY_SYMBOL
+    return 0
+
+
+@inlined
+def known_at_end(
+    ready: Array, segments: Array, thread: Any, masks: Array, kinds: Array, place: int, alone: bool
+) -> None:
+    """Find when the thread was ready under the policies for which only its whole life can tell.
+
+    alone: it ended by itself.
+    """
+    ready[place, BY_STEADY] = _steady(segments, thread, masks, kinds, place, alone)
+
+
+@inlined
+def _restores(thread: Any, mask: Any) -> bool:
+    """Whether setting `mask` may be the C library's own restore, not the thread's doing.
+
+    It is the first set of a thread that was born with everything blocked, giving it the mask that its creator had.
+    """
+    creators = thread["creator_settled"] == UNKNOWN or thread["creator_settled"] == mask
+    return thread["masks"] == 0 and creators and thread["birth_blocked"]
 
 
 @inlined
@@ -55,7 +86,7 @@ def keep_step(thread: Any, masks: Array, kinds: Array, place: int, is_mask: bool
 
 
 @inlined
-def find_steady(segments: Array, thread: Any, masks: Array, kinds: Array, place: int, alone: bool) -> int:
+def _steady(segments: Array, thread: Any, masks: Array, kinds: Array, place: int, alone: bool) -> int:
     """The first segment with the mask and the stack that the thread then lives with, or -1.
 
     alone: it ended by itself; what it did last (block all signals, remove the stack) is then teardown.

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sigwindow.analysis.question import POLICIES
+
 from .compiled import inlined
 from .pools import new_record
 from .readiness import makes_ready
@@ -170,20 +172,22 @@ def live_on(
     altstack: bool,
     considered: Any,
 ) -> int:
-    """Take in an own event of a measured thread. Returns the policy by which it is ready from here on, or -1."""
+    """Take in an own event of a measured thread. Returns the policies (bits) by which it is ready from here on."""
     settle_late(segments, thread, True)
     hold(segments, thread, time_ns, False, considered)
     if kind == ALTSTACK and thread["altstack"] and not altstack:
         thread["tearing"] = True
         thread["teardown_ns"] = 0
     thread["mask"], thread["altstack"], thread["own_ns"] = mask, altstack, time_ns
-    policy = makes_ready(thread, ready, place, kind, mask, altstack)
+    makes = makes_ready(thread, ready, place, kind, mask, altstack)
     step = SETS_STATE[kind]
-    begins = policy >= 0 or (step and not was_here(segments, thread))
+    begins = makes != 0 or (step and not was_here(segments, thread))
     enter(used, segments, thread, handled, time_ns, seq, begins, step)
-    if policy >= 0:
-        ready[place, policy] = thread["current"]
-    return policy
+    if makes:
+        for policy in range(len(POLICIES)):
+            if makes >> policy & 1:
+                ready[place, policy] = thread["current"]
+    return makes
 
 
 @inlined

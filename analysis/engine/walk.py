@@ -297,10 +297,10 @@ def _advance(  # noqa: C901  one walk over the events: a call for each kind woul
                 enter(used, segments, thread, process["handled"], time_ns, seq, True, False)
         elif thread["number"] >= 0:
             handled = process["handled"]
-            policy = live_on(
+            makes = live_on(
                 used, segments, ready, place, thread, handled, time_ns, seq, kind, mask, altstack, considered
             )
-            if policy == BY_ALTSTACK:
+            if makes >> BY_ALTSTACK & 1:
                 process["installs"] = True
             if SETS_STATE[kind]:
                 keep_step(thread, state.step_masks, state.step_kinds, place, kind == MASK, blocks)
