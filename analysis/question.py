@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from sigwindow.probes import signals as sig
 from sigwindow.probes.errors import UsageError
 
-POLICIES = ("altstack", "mask", "steady", "symbol")  # that the engine measures windows by (docs/model.md)
+# What `--ready` takes, and the moment at which a thread is ready then (docs/model.md); how the engine finds it is in
+# engine/readiness.py.
+MOMENTS = {
+    "altstack": "the first sigaltstack that installs a stack",
+    "mask": "the first mask that the thread sets itself; the C library's restore does not count",
+    "steady": "the first moment at which the thread has both the mask and the alternate stack that it then lives with",
+    "symbol:NAME": "the return of a function, recorded by a probe on it",
+}
+POLICIES = tuple(value.partition(":")[0] for value in MOMENTS)  # records name a policy by its place here
+AUTO = "for each process: altstack if one of its threads installs a stack, else steady"
+VALUES = ("auto", *MOMENTS)
+ONE_OF_THEM = f"{', '.join(VALUES[:-1])} or {VALUES[-1]}"
 _CHOICES = {"auto": ("altstack", "steady")} | {name: (name,) for name in POLICIES}
 
 
@@ -44,9 +55,7 @@ class Question:
         """
         chosen = _CHOICES.get("symbol" if self.ready.startswith("symbol:") else self.ready)
         if chosen is None:
-            raise UsageError(
-                f"unknown readiness policy {self.ready!r}: give auto, altstack, mask, steady or symbol:NAME"
-            )
+            raise UsageError(f"unknown readiness policy {self.ready!r}: give {ONE_OF_THEM}")
         return tuple(map(POLICIES.index, chosen))
 
     def considered(self, numbering: sig.Numbering) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from sigwindow.analysis.question import AUTO, MOMENTS
 from sigwindow.analysis.tables import MEANINGS, WORST_FIRST
 
 VERDICTS = {verdict: MEANINGS[verdict] for verdict in WORST_FIRST}
@@ -23,11 +24,8 @@ WORDS = {
     "uncertain": "records were lost while the thread was in its window: a clean verdict on it is not certain",
 }
 POLICIES = {
-    "altstack": "the first sigaltstack that installs a stack",
-    "mask": "the first mask that the thread sets itself; the C library's restore does not count",
-    "steady": "the first moment at which the thread has both the mask and the alternate stack that it then lives with",
-    "symbol:NAME, symbol": "the return of a function, recorded by a probe on it",
-    "auto": "for each process: altstack if one of its threads installs a stack, else steady",
+    **{", ".join(dict.fromkeys((value, value.partition(":")[0]))): moment for value, moment in MOMENTS.items()},
+    "auto": AUTO,
 }
 CLASSES = {
     "synchronous": "SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS: the thread's own faults",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from sigwindow.analysis.question import VALUES
+
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Whatever files there are: the shell knows them best."""
@@ -15,9 +17,7 @@ def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[C
 
 def policies(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The values of `--ready`."""
-    from sigwindow.analysis.question import POLICIES
-
-    return _beginning(incomplete, ((policy + ":" * (policy == "symbol"), None) for policy in ("auto", *POLICIES)))
+    return _beginning(incomplete, ((value.removesuffix("NAME"), None) for value in VALUES))
 
 
 def signals(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

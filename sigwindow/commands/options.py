@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import click
 
+from sigwindow.analysis.question import ONE_OF_THEM, Question
 from sigwindow.analysis.tables import BAD
 from sigwindow.collector import files
 from sigwindow.collector.backends import BACKENDS
@@ -19,7 +20,6 @@ from sigwindow.probes.errors import UsageError
 from . import completion
 
 if TYPE_CHECKING:
-    from sigwindow.analysis.question import Question
     from sigwindow.capture import Request
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -97,8 +97,6 @@ def question(command: _F) -> _F:
 
     @wraps(command)
     def asked(*arguments: Any, ready: str, signals: str, **values: Any) -> Any:
-        from sigwindow.analysis.question import Question
-
         return command(*arguments, **values, question=Question.parse(ready, signals))
 
     decorated: Any = click.option(
@@ -114,7 +112,7 @@ def question(command: _F) -> _F:
         show_default=True,
         metavar="POLICY",
         shell_complete=completion.policies,
-        help="When a thread is ready: auto, altstack, mask, steady or symbol:NAME.",
+        help=f"When a thread is ready: {ONE_OF_THEM}.",
     )(decorated)
 
 
