@@ -18,6 +18,7 @@ from sigwindow.probes.text import printable
 from .question import Question
 from .tables import BAD, VERDICTS, WORST_FIRST, badness, badness_of_signal, groups_worst_first, worst_of
 from .words import (
+    ALMOST_CERTAIN,
     by_verdict,
     counted,
     cut_off,
@@ -26,6 +27,7 @@ from .words import (
     frames,
     more,
     name_kinds,
+    probability,
     ready_by,
     share,
     stated,
@@ -294,29 +296,40 @@ def _cell(column: str, value: Any) -> str:
     return str(value)
 
 
+def worth_telling(found: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of `risk.risk` whose signal has a rate, was open or hit, and a line about the others.
+
+    Of those the trace says nothing but how few births it saw.
+    """
+    told = (found["source"] == "given") | (found[["exposure_ns", "hits", "hits_unready"]] > 0).any(axis=1)
+    others = found.loc[~told, "name"].tolist()
+    return found[told], more(len(others), f"{first_few(others)}, to which no ready thread was exposed")
+
+
 def risks(found: pd.DataFrame, title: str = "") -> Sheet:
     """The table of `risk.risk`: values, with the 95% interval of those that were estimated."""
+    told, rest = worth_telling(found)
     births = int(found["births"].iloc[0]) if len(found) else 0
     forms: tuple[tuple[str, Callable[[float], str], str], ...] = (
         ("rate{}_hz", "{:.3g}".format, "<= "),
         ("hits_per_birth{}", "{:.3g}".format, "<= "),
-        ("p_in_births{}", "{:.3g}".format, "<= "),
+        ("p_in_births{}", probability, "<= "),
         ("mean_time_to_first_hit{}_s", lambda time_s: duration(time_s * 1e9), ">= "),
     )
     rows = []
-    for row in found.to_dict("records"):
+    for row in told.to_dict("records"):
         cells = []
         for column, form, bound in forms:
             value, low, high = (row[column.format(end)] for end in ("", "_low", "_high"))
             text = form(value) if math.isfinite(value) else "-"
             if row["source"] == "bound" and text != "-":
-                text = bound + text
+                text = bound + text.replace(ALMOST_CERTAIN, "1")  # a bound is rounded up
             elif row["source"] == "estimated":
                 text += f"\n({form(low)}, {form(high)})"
             cells.append(text)
         rows.append((row["name"], row["source"], *cells))
     columns = _numbers("signals/s", "hits/birth", f"P in {births}", "first hit after")
-    return Sheet([Column("signal", "word"), Column("rate is", "word"), *columns], rows, printable(title))
+    return Sheet([Column("signal", "word"), Column("rate is", "word"), *columns], rows, printable(title), rest)
 
 
 def comparison(

@@ -13,6 +13,7 @@ from sigwindow.probes.errors import UsageError
 
 from .tables import BAD, WORST_FIRST
 
+ALMOST_CERTAIN = ">0.999"  # a probability
 WITH_A_BUFFER = ("bcc",)  # back ends whose buffer --buffer sizes
 _UNITS_NS = {"d": 86_400e9, "h": 3_600e9, "min": 60e9, "s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}  # the longest first
 _SPELLINGS = {"us": "µs", "μs": "µs", "m": "min"}  # of units as people type them; the second has a Greek mu
@@ -69,6 +70,12 @@ def share(count: int, of: int) -> str:
         return "-"
     part = count / of
     return "<0.1%" if 0 < part < _LEAST else ">99.9%" if _MOST <= part < 1 else f"{part:.1%}"
+
+
+def probability(p: float) -> str:
+    """A probability to three digits; 1 is nothing but certain."""
+    text = f"{p:.3g}"
+    return ALMOST_CERTAIN if text == "1" and p < 1 else text
 
 
 def counted(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.result import Analysis, combined
 from sigwindow.analysis.risk import ZERO_HITS_BOUND, parse_rates, poisson_interval, risk
+from sigwindow.analysis.sheets import risks
 from sigwindow.probes.errors import UsageError
 from sigwindow.probes.signals import name, number, signal_class
 
@@ -146,6 +147,12 @@ def test_only_signals_that_count_or_have_a_rate() -> None:
     assert found["name"].tolist() == ["SIGSEGV", "SIGUSR1", "SIGPROF"]
     assert found["source"].tolist() == ["given", "given", "bound"]
     assert found["hits_per_birth"].tolist()[1] == 0  # nobody handled it
+
+
+def test_signals_that_were_never_open_are_told_in_a_line() -> None:
+    sheet = risks(risk(analysis({SEGV: 0, USR1: 0, PROF: MS}, [], [True]), {SEGV: 1.0}))
+    assert [row[0] for row in sheet.rows] == ["SIGSEGV", "SIGPROF"]
+    assert sheet.rest == "1 more: SIGUSR1, to which no ready thread was exposed"
 
 
 def test_no_thread() -> None:

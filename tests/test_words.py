@@ -14,6 +14,7 @@ from sigwindow.analysis.words import (
     lost,
     name_kinds,
     parse_duration,
+    probability,
     ready_by,
     sentence,
     share,
@@ -48,6 +49,10 @@ def test_a_share_is_rounded_to_none_or_all_only_where_it_is() -> None:
     told = [share(count, 20_000) for count in (0, 4, 10, 10_000, 19_989, 19_996, 20_000)]
     assert told == ["0.0%", "<0.1%", "0.1%", "50.0%", "99.9%", ">99.9%", "100.0%"]
     assert share(0, 0) == "-"
+
+
+def test_a_probability_is_rounded_to_one_only_where_it_is() -> None:
+    assert [probability(p) for p in (0, 1e-9, 0.5, 0.9994, 0.9996, 1)] == ["0", "1e-09", "0.5", "0.999", ">0.999", "1"]
 
 
 def test_numbers_of_things() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from sigwindow.analysis.findings.finding import Finding
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
+from sigwindow.analysis.sheets import worth_telling
 from sigwindow.analysis.statistics import by, name_groups
 from sigwindow.analysis.tables import (
     BAD,
@@ -25,14 +26,15 @@ from sigwindow.analysis.tables import (
     worst_of,
 )
 from sigwindow.analysis.words import (
+    ALMOST_CERTAIN,
     by_verdict,
     counted,
     cut_off,
     duration,
-    first_few,
     frames,
     lost,
     more,
+    probability,
     ready_by,
     share,
     stated,
@@ -269,22 +271,19 @@ def _worst(threads: pd.DataFrame, numbering: signals.Numbering, limit: int) -> T
 
 
 def risks(found: pd.DataFrame) -> Table:
-    """The table of `risk`: estimates with their intervals, and bounds where no hit was seen.
-
-    Signals to which nothing was exposed are left out: their bound would only say how few births were seen.
-    """
+    """The table of `risk`: estimates with their intervals, and bounds where no hit was seen."""
+    told, rest = worth_telling(found)
     births = ", ".join(f"{count:,}" for count in found["births"].unique())
-    exposed = found["exposure_ns"] > 0
     rows = [
         [
             Cell(row["name"]),
             Cell(row["source"]),
             _estimate(row, "rate{}_hz"),
             _estimate(row, "hits_per_birth{}"),
-            _estimate(row, "p_in_births{}"),
+            _estimate(row, "p_in_births{}", probability),
             _estimate(row, "mean_time_to_first_hit{}_s", lambda time_s: _duration(time_s * 1e9).text, "≥"),
         ]
-        for row in found[exposed].to_dict("records")
+        for row in told.to_dict("records")
     ]
     columns = ("signal", "rate", "per exposed second", "hits per birth", "chance", "first hit after")
     note = (
@@ -292,8 +291,6 @@ def risks(found: pd.DataFrame) -> Table:
         "from the hits. A bound is the worst that the trace, in which no hit was seen, does not contradict at 95%: "
         "zero hits are not no risk."
     )
-    others = found["name"][~exposed].tolist()
-    rest = more(len(others), f"{first_few(others)}, to which no ready thread was exposed")
     return Table("Expected hits", columns, rows, rest=rest, note=note)
 
 
@@ -305,7 +302,7 @@ def _estimate(
     if not np.isfinite(value):
         return _NOTHING
     if row["source"] == "bound":
-        return Cell(f"{bound} {form(value)}", value)
+        return Cell(f"{bound} {form(value).replace(ALMOST_CERTAIN, '1')}", value)  # rounded up
     return Cell(f"{form(value)} ({form(low)} to {form(high)})" if row["source"] == "estimated" else form(value), value)
 
 
