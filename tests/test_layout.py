@@ -194,3 +194,15 @@ def test_the_python_interface_is_documented() -> None:
 
     assert sorted(row[0].strip("`") for row in table("python.md", "Names")) == sorted(sigwindow.__all__)
     assert all(getattr(sigwindow, name).__doc__ for name in sigwindow.__all__)
+
+
+def test_every_message_that_troubleshooting_explains_is_one_of_ours() -> None:
+    """By its longest piece without what is filled in."""
+    sources = (path.read_text(encoding="utf-8") for part in (*PARTS, "sigwindow") for path in modules(part))
+    texts = [re.sub(r'"\s*\n\s*f?"', "", source) for source in sources]  # one text in several lines of source
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    for section in ("The command line", "Reading a trace", "What the answer says"):
+        rows = page.partition(f"## {section}")[2].partition("\n## ")[0]
+        for message in re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", rows, re.MULTILINE))):
+            longest = max((piece.strip(" ,:;()") for piece in message.split("…")), key=len)
+            assert any(longest in text for text in texts), message
