@@ -46,6 +46,13 @@ class Analysis:
     totals: Totals
 
 
+def one_after_the_other(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of the same table of several traces, with a column `trace` (its number) first."""
+    joined = pd.concat(tables, ignore_index=True)
+    joined.insert(0, "trace", np.repeat(np.arange(len(tables)), [len(table) for table in tables]))
+    return joined
+
+
 def combined(parts: Sequence[Analysis]) -> Analysis:
     """Several analyses as one, the rows of their tables one after the other with a column `trace` (its number) first.
 
@@ -59,23 +66,19 @@ def combined(parts: Sequence[Analysis]) -> Analysis:
             "numbers. Read those of each system by themselves"
         )
 
-    def one_after_the_other(name: str) -> pd.DataFrame:
-        tables: list[pd.DataFrame] = [getattr(part, name) for part in parts]
-        numbers = np.repeat(np.arange(len(parts)), [len(table) for table in tables])
-        joined = pd.concat(tables, ignore_index=True)
-        joined.insert(0, "trace", numbers)
-        return joined
+    def of_all(name: str) -> pd.DataFrame:
+        return one_after_the_other([getattr(part, name) for part in parts])
 
     totals = merged(first.question, {n: part.totals for n, part in enumerate(parts)})
-    traffic = one_after_the_other("traffic").drop(columns="trace")
+    traffic = of_all("traffic").drop(columns="trace")
     return Analysis(
-        threads=one_after_the_other("threads"),
-        hits=one_after_the_other("hits"),
+        threads=of_all("threads"),
+        hits=of_all("hits"),
         by_signal=totals.by_signal,
-        exposure=one_after_the_other("exposure"),
+        exposure=of_all("exposure"),
         traffic=traffic.groupby(["signal", "name", "class"], as_index=False).sum(),
-        known=one_after_the_other("known"),
-        losses=one_after_the_other("losses"),
+        known=of_all("known"),
+        losses=of_all("losses"),
         leaders={(n, pid): name for n, part in enumerate(parts) for (_, pid), name in part.leaders.items()},
         question=first.question,
         start_ns=min(part.start_ns for part in parts),

@@ -20,7 +20,7 @@ from sigwindow.analysis.compare import Comparison, compare
 from sigwindow.analysis.findings.check import check
 from sigwindow.analysis.notebook import html
 from sigwindow.analysis.question import Question
-from sigwindow.analysis.result import Analysis, combined
+from sigwindow.analysis.result import Analysis, combined, one_after_the_other
 from sigwindow.analysis.summary import summarise
 from sigwindow.analysis.words import sentence
 from sigwindow.collector import files, tracefile
@@ -77,13 +77,13 @@ class Trace:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """The event table: one row an event, with the columns of docs/events.md.
+        """The event table: one row an event, with the columns of docs/events.md; of several traces with `trace` first.
 
         >>> read("notebooks/traces/newosproc-fixed.arrows").events["kind"].iloc[0]
         'snapshot'
         """
         tables: list[pd.DataFrame] = [tracefile.Reader(source).in_order().to_pandas() for source in self.sources]
-        return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+        return one_after_the_other(tables) if len(tables) > 1 else tables[0]
 
     @cached_property
     def analysis(self) -> Analysis:
@@ -101,7 +101,7 @@ class Trace:
 
     @property
     def threads(self) -> pd.DataFrame:
-        """One row a born thread, with the columns of docs/tables.md; of several traces with a column `trace`.
+        """One row a born thread, with the columns of docs/tables.md; of several traces with `trace` first.
 
         >>> read("notebooks/traces/newosproc-broken.arrows").threads["verdict"].value_counts().head(2).to_dict()
         {'critical': 193, 'exposed': 6}
