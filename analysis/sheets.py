@@ -135,7 +135,7 @@ def _known(summary: Mapping[str, Any], threads: pd.DataFrame) -> Sheet:
         alike[pid, kinds[comm], mask, handled & ~mask] += 1
     ranked = sorted(alike.items(), key=lambda row: (-(row[0][3] & considered).bit_count(), -row[1], row[0]))
     rows = [
-        (str(count), printable(kind), str(pid), signals.describe(mask, of), signals.describe(open_to, of))
+        (f"{count:,}", printable(kind), str(pid), signals.describe(mask, of), signals.describe(open_to, of))
         for (pid, kind, mask, open_to), count in ranked[:_PROCESSES]
     ]
     is_open = sum(count for (*_, open_to), count in alike.items() if open_to & considered)
@@ -159,7 +159,7 @@ def _verdicts(counts: Mapping[str, int]) -> Sheet:
     rows = [
         (
             Cell(verdict, verdict if counts[verdict] else "dim"),
-            str(counts[verdict]),
+            f"{counts[verdict]:,}",
             share(counts[verdict], counts["born"]),
         )
         for verdict in WORST_FIRST
@@ -170,7 +170,7 @@ def _verdicts(counts: Mapping[str, int]) -> Sheet:
 def _lengths(summary: Mapping[str, Any]) -> Sheet:
     numbers = ("min", "p50", "p90", "p99", "max", "total")
     rows = [
-        (label, str(summary[key]["count"]), *(duration(summary[key][of]) for of in numbers))
+        (label, f"{summary[key]['count']:,}", *(duration(summary[key][of]) for of in numbers))
         for label, key in (("setup", "setup_ns"), ("exposure", "exposure_ns"))
     ]
     return Sheet([Column("", "word"), *_numbers("threads", *numbers)], rows)
@@ -195,8 +195,9 @@ def _signals(rows: Sequence[Mapping[str, Any]], considered: set[str]) -> Sheet:
     for group in groups[:_SIGNALS]:
         row, names = group[0], ", ".join(row["signal"] for row in group)
         counts = row["signal"] in considered
-        numbers = (row["threads"], duration(row["exposure_ns"]), row["hits"], row["critical"])
-        told = (names, row["class"], "yes" if counts else "no", *map(str, numbers))
+        threads, hits, critical = (f"{row[name]:,}" for name in ("threads", "hits", "critical"))
+        numbers = (threads, duration(row["exposure_ns"]), hits, critical)
+        told = (names, row["class"], "yes" if counts else "no", *numbers)
         cells.append(told if counts else [Cell(text, "dim") for text in told])
     left = [row["signal"] for group in groups[_SIGNALS:] for row in group]
     words = (Column("signals", "text"), Column("class", "word"), Column("considered", "word"))
@@ -210,8 +211,8 @@ def _processes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
     cells = []
     for row in rows[:_PROCESSES]:
         born = sum(row[verdict] for verdict in WORST_FIRST)
-        counts = (str(row[verdict]) for verdict in BAD)
-        told = (str(row["pid"]), str(born), *counts, duration(row["exposure_ns"]))
+        counts = (f"{row[verdict]:,}" for verdict in BAD)
+        told = (str(row["pid"]), f"{born:,}", *counts, duration(row["exposure_ns"]))
         cells.append((printable(row["comm"]), *told, row["policy"]))
     columns = [Column("process", "name"), *_numbers("pid", "born", *BAD, "exposure"), Column("policy", "word")]
     return Sheet(columns, cells, rest=more(len(rows) - _PROCESSES, by_verdict(rows[_PROCESSES:])))
@@ -225,8 +226,8 @@ def _worst(rows: Sequence[Mapping[Hashable, Any]], counts: Mapping[str, int]) ->
             str(row["tid"]),
             duration(row["exposure_ns"]),
             *(() if several else (duration(row["setup_ns"]),)),
-            str(row["hits"]),
-            *(() if several else (str(row["critical_hits"]),)),
+            f"{row['hits']:,}",
+            *(() if several else (f"{row['critical_hits']:,}",)),
             Cell(row["verdict"] + ("" if row["ready"] else " (never ready)"), row["verdict"]),
             *((printable(str(row["trace"])),) if several else ()),
         )
@@ -246,7 +247,7 @@ def batch(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], total: M
         threads = row["threads"]
         worst = worst_of(threads)
         numbers = (threads["born"], *(threads[verdict] for verdict in _SHOWN), row["trace"]["lost_events"])
-        cells.append((Cell(printable(label), worst), *map(str, numbers), duration(row["exposure_ns"]["p99"])))
+        cells.append((Cell(printable(label), worst), *map("{:,}".format, numbers), duration(row["exposure_ns"]["p99"])))
     return Sheet([Column("trace", "path"), *_numbers("born", *_SHOWN, "lost", "p99")], cells)
 
 
@@ -293,7 +294,7 @@ def _cell(column: str, value: Any) -> str:
         return f"{value:%Y-%m-%d %Hh}"
     if column.endswith("_ns"):
         return duration(value)
-    return str(value)
+    return f"{value:,}" if column in (*VERDICTS, "births", "hits") else str(value)
 
 
 def worth_telling(found: pd.DataFrame) -> tuple[pd.DataFrame, str]:
@@ -340,7 +341,7 @@ def comparison(
     rows: list[Row] = []
     for row in verdicts.to_dict("records"):
         verdict = Cell(row["verdict"], row["verdict"] if row["new"] else "dim")
-        base, new = ((str(row[name]), share(row[name], born[name])) for name in ("base", "new"))
+        base, new = ((f"{row[name]:,}", share(row[name], born[name])) for name in ("base", "new"))
         rows.append((verdict, *base, *new))
     columns = _numbers("base", "base share", "new", "new share")
     found = [Sheet([Column("verdict", "word"), *columns], rows)]

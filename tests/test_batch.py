@@ -48,6 +48,7 @@ def write(path: Path, seed: int, births: int = 101, lost: int = 0, comm: str = "
     """A trace of threads that are exposed, or not, for a random time before they install a stack."""
     random = np.random.default_rng(seed)
     rows = [Row(1, "snapshot", 100 + seed, 100 + seed, comm=f"server-{seed}", handled=HANDLED)]
+    born_ns = 0
     for place in range(births):
         born_ns = 1_000_000 * (place + 1)
         exposed_ns = born_ns + 1 + int(random.integers(100_000))
@@ -256,6 +257,14 @@ def test_names_of_a_pool_are_one_row(sigwindow: Run, tmp_path: Path) -> None:
     [title] = [place for place, line in enumerate(lines) if line.strip() == "by name"]
     assert [line.split()[:2] for line in lines[title + 2 : title + 4] if line] == [["Thread-*", "997"]]
     assert len(read(pool).by("name")) == 997
+
+
+def test_a_trace_without_births_has_no_table_by_anything(sigwindow: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "quiet.arrows", 3, births=0)
+    done = sigwindow("analyze", path, "--by", "name")
+    assert done.code == 0
+    assert "by name" not in done.out
+    assert "lived before" in done.out
 
 
 def test_risk_at_a_given_rate(sigwindow: Run, traces: list[Path]) -> None:

@@ -230,7 +230,7 @@ def test_the_answer_fits_a_terminal_of_80_columns() -> None:
     lines = printed(analysis(masked=million), analysis(masked=million // 2, critical=million // 2, scale=1000))
     assert max(map(len, lines)) <= 80
     told = [line.split() for line in lines]
-    assert ["critical", "0", "0.0%", "500000", "50.0%"] in told
+    assert ["critical", "0", "0.0%", "500,000", "50.0%"] in told
     [share] = [row for row in told if row[:3] == ["exposed", "or", "worse"]]
     assert share[3:6] == ["0.0%", "50.0%", "+50.0%"]
     assert ["setup", "500", "µs", "500", "ms", "1e+03"] in [row[:6] for row in told]

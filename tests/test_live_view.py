@@ -27,7 +27,7 @@ from sigwindow.analysis.engine.glance import Glance, LiveWindows, Process, Threa
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.probes import events
-from sigwindow.probes.signals import number, word_of
+from sigwindow.probes.signals import FREEBSD, LINUX, number, word_of
 from sigwindow.terminal.frame import frame
 from sigwindow.terminal.view import Lines, Terminal, view
 
@@ -94,6 +94,7 @@ def glance(**changed: Any) -> Glance:
         process_count=1,
         longest=[Thread("bad", 4321, "critical", 20_500_000, HANDLED, True), *threads],
         latest=threads,
+        numbering=LINUX,
     )
     return whole._replace(**changed)
 
@@ -163,6 +164,13 @@ def test_signals_give_way_before_a_number_is_cut(columns: int, told: str) -> Non
     text = "\n".join(lines)
     assert f"{2**60} events lost" in text  # on a line of its own where there is no room beside the others
     assert "…" not in text
+
+
+def test_signals_have_the_names_of_the_traced_system() -> None:
+    threads = [Thread("a", 1, "exposed", 1, word_of([7, 29]), True)]
+    told = ["\n".join(frame(glance(longest=threads, latest=threads, numbering=of), 80, 24)) for of in (LINUX, FREEBSD)]
+    assert ["BUS, IO" in text for text in told] == [True, False]
+    assert ["EMT, INFO" in text for text in told] == [False, True]
 
 
 def test_names_give_way_where_nothing_else_can() -> None:

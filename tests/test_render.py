@@ -160,7 +160,7 @@ def test_inspect_tells_threads_that_are_alike_in_one_row_and_what_is_pending() -
         "",
         "threads  name      tids                            blocked  open to      pending",
         "      1  java      7                               []       [USR1 TERM]  []",
-        "   3187  Thread-*  8, 9, 10, 11, 12 and 3182 more  [USR1]   [TERM]       []",
+        "  3,187  Thread-*  8, 9, 10, 11, 12 and 3182 more  [USR1]   [TERM]       []",
         "      1  Thread-*  9000                            [USR1]   [TERM]       [USR1]",
     ]
 

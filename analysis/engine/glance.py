@@ -10,6 +10,7 @@ import numpy as np
 
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.tables import BAD, VERDICTS
+from sigwindow.probes import signals as sig
 
 from .judged import Judged, policy_of
 from .records import Array
@@ -61,6 +62,7 @@ class Glance(NamedTuple):
     process_count: int
     longest: list[Thread]  # as the summary ranks them
     latest: list[Thread]  # the last born first
+    numbering: sig.Numbering  # of the threads' signals
 
     @property
     def births(self) -> int:
@@ -143,6 +145,7 @@ class LiveWindows(Windows):
             int(counts[:, :-1].any(axis=1).sum()),
             [_thread(row, now.comms) for row in longest if row.policy == policies[row.process]],
             [_thread(row, now.comms) for row in latest if row.policy == policies[row.process]],
+            now.numbering,
         )
 
     def _judged(self, part: Part, policy: Array) -> Judged:

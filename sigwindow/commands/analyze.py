@@ -182,7 +182,7 @@ def _with_tables(
             continue
         found.append(fleet.Measured(name, analysis.totals, info))
         of = f" of {name}" if len(names) > 1 else ""
-        if by:
+        if by and len(analysis.threads):
             threads = analysis.threads
             if "name" in by:  # for the eye: the names of a pool are one row
                 threads = threads.assign(comm=statistics.name_groups(threads["comm"]))

@@ -71,8 +71,9 @@ def _screen(glance: Glance, width: int, rows: int) -> RenderableType:
     if len(glance.processes) > 1:
         tables.append((lambda count: _processes(glance.processes[:count]), len(glance.processes)))
     if glance.longest:
-        tables.append((lambda count: _threads("worst threads", glance.longest[:count]), len(glance.longest)))
-        tables.append((lambda count: _threads("latest exposed", glance.latest[:count]), len(glance.latest)))
+        of, worst, latest = glance.numbering, glance.longest, glance.latest
+        tables.append((lambda count: _threads("worst threads", worst[:count], of), len(worst)))
+        tables.append((lambda count: _threads("latest exposed", latest[:count], of), len(latest)))
     for (table, _), count in zip(tables, _shares(rows - len(shown), [needs for _, needs in tables]), strict=True):
         if count:
             shown += ["", table(count)]
@@ -117,14 +118,14 @@ def _processes(processes: Sequence[Process]) -> Drawn:
     return Drawn(Sheet([Column("process".ljust(_TITLE_WIDTH), "name"), *numbers], rows), tells=False)
 
 
-def _threads(title: str, threads: Sequence[Thread]) -> Drawn:
+def _threads(title: str, threads: Sequence[Thread], of: signals.Numbering) -> Drawn:
     rows = [
         (
             printable(row.comm),
             str(row.tid),
             duration(row.exposure_ns),
             Cell(row.verdict + ("" if row.ready else ", not ready"), row.verdict),
-            ", ".join(signals.name(signal).removeprefix("SIG") for signal in signals.members(row.signals)),
+            ", ".join(signals.name(signal, of).removeprefix("SIG") for signal in signals.members(row.signals)),
         )
         for row in threads
     ]

@@ -99,7 +99,7 @@ def threads_now(found: Sequence[Thread]) -> RenderableType:
         alike.setdefault((kinds[thread.comm], thread.mask, thread.pending), []).append(thread)
     rows = [
         (
-            str(len(threads)),
+            f"{len(threads):,}",
             printable(kind),
             ", ".join(str(thread.tid) for thread in threads),
             *map(signals.describe, (mask, first.handled & ~mask, pending)),
