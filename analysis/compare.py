@@ -14,7 +14,7 @@ from scipy import special
 from .notebook import html
 from .question import Question
 from .result import Analysis
-from .sheets import Sheet, asked, comparison
+from .sheets import Sheet, comparison
 from .statistics import Estimate, LogRank, kaplan_meier, logrank, median, quantiles, survival, wilson
 from .tables import BAD, WORST_FIRST
 from .words import cut_off, lost, share
@@ -68,7 +68,7 @@ class Comparison:
         return f"setup times, log-rank test: p = {p}"
 
     def _repr_html_(self) -> str:
-        return html(self.sentence, [asked(self.question), self.setup_test], self.sheets)
+        return html(self.sentence, [str(self.question), self.setup_test], self.sheets)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison for JSON, with stable names; what can't be told is None."""
@@ -88,7 +88,8 @@ class Comparison:
 
 
 def compare(base: Analysis, new: Analysis) -> Comparison:
-    """Compare two analyses that were made under the same readiness policy and signals."""
+    """Compare two analyses. Raises UsageError where they were made under other readiness policies or signals."""
+    base.question.same_as(new.question)
     traces = pd.DataFrame([_trace(base), _trace(new)], index=["base", "new"])
     verdicts = _verdicts(base.threads, new.threads)
     shares = _shares(verdicts, len(base.threads), len(new.threads))

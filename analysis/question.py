@@ -47,6 +47,16 @@ class Question:
                 unknown.append(error)
         raise unknown[0]
 
+    def __str__(self) -> str:
+        return f"signals = {self.signals}; ready = {self.ready}"
+
+    def same_as(self, other: Question) -> None:
+        """Raises UsageError where two traces were asked different questions: their answers don't go together."""
+        if self != other:
+            raise UsageError(
+                f"one trace is asked {self}, the other {other}: give both the same by under(ready=..., signals=...)"
+            )
+
     @property
     def policies(self) -> tuple[int, ...]:
         """The policies that may count for a process, as places in POLICIES: two of them under `auto`.

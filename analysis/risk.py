@@ -22,7 +22,7 @@ from sigwindow.probes.errors import UsageError
 
 from .notebook import html
 from .result import Analysis
-from .sheets import asked, risks
+from .sheets import risks
 from .tables import thread_key
 
 Array = NDArray[Any]
@@ -141,7 +141,7 @@ def risk(analysis: Analysis, rates: Mapping[int, float] | None = None, births: i
             "mean_time_to_first_hit_high_s": time_s["_low"],
         }
     )
-    found.attrs["asked"] = [asked(analysis.question)]
+    found.attrs["asked"] = [str(analysis.question)]
     return found
 
 

@@ -82,11 +82,6 @@ def _numbers(*headings: str) -> list[Column]:
     return [Column(heading) for heading in headings]
 
 
-def asked(question: Question) -> str:
-    """What was asked, in the words of the command line."""
-    return f"signals = {question.signals}; ready = {question.ready}"
-
-
 def circumstances(summary: Mapping[str, Any]) -> list[str]:
     """How a trace was made and what was asked of it: signals, and which others were open; policy; source."""
     trace, policy = summary["trace"], summary["policy"]

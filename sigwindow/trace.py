@@ -25,7 +25,6 @@ from sigwindow.analysis.summary import summarise
 from sigwindow.analysis.words import sentence
 from sigwindow.collector import files, tracefile
 from sigwindow.probes import signals as sig
-from sigwindow.probes.errors import UsageError
 from sigwindow.probes.text import printable
 from sigwindow.probes.traceinfo import TraceInfo, common
 
@@ -209,11 +208,7 @@ class Trace:
     def __add__(self, other: Trace) -> Trace:
         if not isinstance(other, Trace):
             return NotImplemented
-        if self.question != other.question:
-            raise UsageError(
-                f"one trace is asked {sheets.asked(self.question)}, the other {sheets.asked(other.question)}: "
-                "give both the same by under(ready=..., signals=...)"
-            )
+        self.question.same_as(other.question)
         return Trace(self.sources + other.sources, self.question, keep=self._keep + other._keep)
 
     def __repr__(self) -> str:

@@ -71,7 +71,9 @@ def test_a_set_is_named_by_the_numbers_of_its_system(both: Path) -> None:
         _ = (linux + freebsd).threads
 
 
-def test_traces_that_are_asked_different_questions_are_not_added() -> None:
+def test_traces_that_are_asked_different_questions_are_not_put_together() -> None:
     one = package.read("notebooks/traces/go.arrows")
     with pytest.raises(UsageError, match="give both the same"):
         _ = one + one.under(signals="all")
+    with pytest.raises(UsageError, match="one trace is asked signals = async; ready = auto, the other"):
+        one.compare(one.under(ready="mask"))
