@@ -25,7 +25,7 @@ def html(said: str, notes: Iterable[str], sheets: Iterable[Sheet], below: Markup
     """A sentence, in small print what is to know about it, and tables side by side; below: what comes after them."""
     small = _NOTHING.join(Markup("<br><small>{}</small>").format(note) for note in notes)
     tables = _NOTHING.join(map(_table, sheets))
-    side_by_side = Markup("<div style='display:flex;flex-wrap:wrap;gap:0 3em;align-items:flex-start'>{}</div>")
+    side_by_side = Markup("<div style='display:flex;flex-wrap:wrap;gap:1em 3em;align-items:flex-start'>{}</div>")
     answer = Markup("<p><strong>{}</strong>{}</p>{}{}").format(said, small, side_by_side.format(tables), below)
     return f"<div>{answer}</div>"
 

@@ -88,10 +88,11 @@ def circumstances(summary: Mapping[str, Any]) -> list[str]:
     ready = ready_by(policy["ready"], [row["policy"] for row in summary["by_process"]])
     others = [row["signal"] for row in _open_signals(summary) if row["signal"] not in _considered(summary)]
     open_too = f"; open, too, but not considered: {first_few(others)}" if others else ""
-    backend, system, kernel = (printable(trace[of]) or f"various {of}s" for of in ("backend", "os", "kernel"))
+    backend, system = printable(trace["backend"]) or "various back ends", printable(trace["os"]) or "various systems"
+    kernel = f" {printable(trace['kernel'])}" if trace["kernel"] else ", various kernels"
     return [
         f"signals = {policy['signals']}{open_too}",
-        f"ready = {ready}; {trace['events']:,} events in {trace['duration_s']:.3g} s by {backend} on {system} {kernel}",
+        f"ready = {ready}; {trace['events']:,} events in {trace['duration_s']:.3g} s by {backend} on {system}{kernel}",
     ]
 
 

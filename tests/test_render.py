@@ -189,3 +189,8 @@ def test_where_nothing_was_born_the_threads_that_were_there_are_told() -> None:
         "      3  pool-*    7  []           [SEGV TERM]",
         "      1  main      7  [SEGV TERM]  []",
     ]
+
+
+def test_what_differs_between_traces_is_various() -> None:
+    summary = summarise(Windows(Question()).result().totals, TraceInfo(backend="bcc", os="", kernel=""))
+    assert sheets.circumstances(summary)[1].endswith("by bcc on various systems, various kernels")
