@@ -22,6 +22,7 @@ from sigwindow.analysis.question import Question
 from sigwindow.analysis.risk import risk
 from sigwindow.analysis.sheets import Cell, Column, Sheet
 from sigwindow.analysis.summary import summarise
+from sigwindow.analysis.tables import VERDICTS
 from sigwindow.collector import procfs
 from sigwindow.collector.backends import BACKENDS
 from sigwindow.probes import signals
@@ -194,3 +195,11 @@ def test_where_nothing_was_born_the_threads_that_were_there_are_told() -> None:
 def test_what_differs_between_traces_is_various() -> None:
     summary = summarise(Windows(Question()).result().totals, TraceInfo(backend="bcc", os="", kernel=""))
     assert sheets.circumstances(summary)[1].endswith("by bcc on various systems, various kernels")
+
+
+@pytest.mark.parametrize(
+    ("changed", "style"), [({}, "bold green"), ({"uncertain": 1}, "bold yellow"), ({"hit": 1}, "red")]
+)
+def test_only_a_clean_verdict_that_can_be_trusted_is_green(changed: dict[str, int], style: str) -> None:
+    counts = {**dict.fromkeys(VERDICTS, 0), "born": 3, "masked": 3, "unready": 0, "uncertain": 0, **changed}
+    assert render.sentence(counts).style == style

@@ -31,10 +31,10 @@ _STATES = ("fine", "degraded", "missing")  # of what a back end needs, in rising
 
 
 def sentence(counts: Mapping[str, int]) -> Text:
-    """The verdict on a whole trace in one sentence, in the colour of the worst."""
+    """The verdict on a whole trace in one sentence, in the colour of the worst; green is what can be trusted only."""
     worst = worst_of(counts)
-    style = STYLES[worst] if worst in BAD else "bold green" if counts["born"] else "bold"
-    return Text(sentence_of(counts), style)
+    clean = "bold yellow" if counts["uncertain"] else "bold green" if counts["born"] else "bold"
+    return Text(sentence_of(counts), STYLES[worst] if worst in BAD else clean)
 
 
 def summary(
