@@ -11,61 +11,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
 from hypothesis import strategies as st
+from makers import Row
 
 from sigwindow.probes import signals as sig
 from sigwindow.probes.events import (
     BORN_KERNEL_WORKER,
     CLONE_THREAD,
-    CODE,
     DISPOSITION_DEFAULT,
     DISPOSITION_HANDLER,
     DISPOSITION_IGNORE,
     EXIT_GROUP,
     GENERATE_PROCESS,
     GENERATE_RESULT,
-    batch_of,
 )
-
-
-class Row(NamedTuple):
-    """One event, with the columns of the event table that the engine looks at."""
-
-    time_ns: int
-    kind: str
-    pid: int = 0
-    tid: int = 0
-    mask: int = 0
-    altstack: bool = False
-    handled: int = 0
-    onstack: int = 0
-    signal: int = 0
-    disposition: int = 0
-    sa_flags: int = 0
-    peer: int = 0
-    flags: int = 0
-    comm: str = ""
-    stack: str = ""
-
-
-def batch(rows: Sequence[Row]) -> pa.RecordBatch:
-    """The rows as an event batch, in the order given."""
-    types = {"mask": np.uint64, "handled": np.uint64, "onstack": np.uint64, "altstack": np.bool_}
-    columns: dict[str, np.ndarray | pa.Array] = {}
-    for name in Row._fields:
-        values = [getattr(row, name) for row in rows]
-        if name == "kind":
-            columns[name] = np.array([CODE[kind] for kind in values], np.uint8)
-        elif name in ("comm", "stack"):
-            columns[name] = pa.array(values, pa.string())
-        else:
-            columns[name] = np.array(values, types.get(name, np.int64))
-    return batch_of(columns)
-
-
-# The reference.
 
 
 class Span(NamedTuple):

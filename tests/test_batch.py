@@ -25,13 +25,12 @@ import pytest
 from commandline import Run
 from dask.distributed import Client, LocalCluster
 from fsspec.implementations.memory import MemoryFileSystem
-from reference import BLOCK_ALL, Row, batch
+from makers import Row, write_trace
+from reference import BLOCK_ALL
 
 from sigwindow import fleet, read
-from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD
 from sigwindow.probes.signals import number, word_of
-from sigwindow.probes.traceinfo import TraceInfo
 
 FILES = 5
 HANDLED = word_of([number("PROF")])
@@ -61,10 +60,7 @@ def write(path: Path, seed: int, births: int = 101, lost: int = 0, comm: str = "
     if lost:
         rows.append(Row(born_ns + 500_000, "lost", mask=born_ns + 499_999, flags=lost))
     rows.append(Row(born_ns + 10**9, "mark", comm="end"))
-    info = TraceInfo(backend="synthetic", os="linux")
-    with path.open("wb") as file, tracefile.Writer(file, info) as writer:
-        writer.write(batch(rows))
-    return path
+    return write_trace(path, rows)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from commandline import Run
-from reference import Row, batch
+from makers import Row, batch
 
 from sigwindow import fleet
 from sigwindow.analysis.export import FORMATS
@@ -40,7 +40,7 @@ def test_parquet_says_what_its_columns_mean(sigwindow: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize("names", [["none.arrows"], ["none.arrows", "broken.arrows"]])
 def test_without_a_thread_there_are_columns_all_the_same(sigwindow: Run, tmp_path: Path, names: list[str]) -> None:
     with (tmp_path / "none.arrows").open("wb") as file, Writer(file, TraceInfo(os="linux")) as writer:
-        writer.write(batch([Row(1, "exit"), Row(2, "mark", comm="end")]))
+        writer.write(batch(Row(1, "exit"), Row(2, "mark", comm="end")))
     (tmp_path / "broken.arrows").write_bytes(b"no trace")
     traces = [tmp_path / name for name in names]
     columns = ["trace"] * (len(names) > 1) + [column.name for column in THREADS]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from commandline import Run
-from rows import batch
+from makers import batch, born, event
 
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.findings import finding
@@ -25,14 +25,6 @@ PROF, SETXID = number("PROF"), number("SETXID")
 PROF_AND_SETXID = word_of([PROF, SETXID])
 STACK = {"altstack": 1}
 HERE = TraceInfo(backend="bcc", os="linux")
-
-
-def event(time_ns: int, kind: str, tid: int = 101, **columns: Any) -> dict[str, Any]:
-    return {"time_ns": time_ns, "kind": kind, "pid": 100, "tid": tid, **columns}
-
-
-def born(time_ns: int, mask: int = 0, tid: int = 101, handled: int = word_of([PROF])) -> dict[str, Any]:
-    return event(time_ns, "born", tid, mask=mask, handled=handled, peer=100, flags=events.CLONE_THREAD)
 
 
 def deliver(time_ns: int, sa_flags: int = SA_ONSTACK, signal: int = PROF) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 from commandline import Run
-from reference import BLOCK_ALL, Row, batch
+from makers import Row, write_trace
+from reference import BLOCK_ALL
 
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.words import parse_duration
 from sigwindow.capture import Capture
-from sigwindow.collector import tracefile
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
 from sigwindow.probes.signals import SA_ONSTACK, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
@@ -49,11 +49,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     """Writes a trace file."""
 
     def write(name: str, rows: Sequence[Row]) -> Path:
-        path = tmp_path / f"{name}.arrows"
-        info = TraceInfo(backend="synthetic", os="linux")
-        with path.open("wb") as file, tracefile.Writer(file, info) as writer:
-            writer.write(batch(sorted(rows, key=lambda row: row.time_ns)))
-        return path
+        in_order = sorted(rows, key=lambda row: row.time_ns)
+        return write_trace(tmp_path / f"{name}.arrows", in_order)
 
     return write
 

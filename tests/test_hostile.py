@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pytest
 from commandline import Run
-from reference import Row, batch
+from makers import Row, batch
 
 from sigwindow.probes import events
 from sigwindow.probes.events import CLONE_THREAD, DISPOSITION_HANDLER
@@ -80,7 +80,7 @@ def rows() -> list[Row]:
 def write(path: Path, metadata: dict[bytes, bytes]) -> Path:
     schema = events.SCHEMA.with_metadata({b"sigwindow.format": b"1"} | metadata)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        stream.write_batch(batch(rows()).cast(schema))
+        stream.write_batch(batch(*rows()).cast(schema))
     return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from makers import batch
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection, QuadMesh
 from matplotlib.colors import to_hex, to_rgb
@@ -20,7 +21,6 @@ from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 from matplotlib.text import Annotation, Text
 from numpy.typing import NDArray
-from rows import batch
 
 from sigwindow import fleet
 from sigwindow.analysis import canvas, plots

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Run
-from rows import batch
+from makers import batch
 
 import sigwindow as package
 from sigwindow.analysis.question import POLICIES, Question

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from commandline import Run
+from makers import batch
 from rich.console import Console, RenderableType
-from rows import batch
 
 from sigwindow import fleet
 from sigwindow.analysis import sheets, statistics

@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 import pytest
+from makers import batch, born, event
 from needs import needs
-from rows import batch
 
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
@@ -54,14 +54,6 @@ INFO = TraceInfo(
     command=("./serve", "--port", "80 80"),
     clock_to_wall_ns=1795426420905031150,
 )
-
-
-def event(time_ns: int, kind: str, tid: int = 101, **columns: Any) -> dict[str, Any]:
-    return {"time_ns": time_ns, "kind": kind, "pid": 100, "tid": tid, **columns}
-
-
-def born(time_ns: int, mask: int = 0, tid: int = 101, handled: int = word_of([PROF]), **columns: Any) -> dict[str, Any]:
-    return event(time_ns, "born", tid, mask=mask, handled=handled, peer=100, flags=events.CLONE_THREAD, **columns)
 
 
 def analysis(*rows: dict[str, Any], signals: str = "async", system: str = "linux") -> Analysis:

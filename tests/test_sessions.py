@@ -17,8 +17,8 @@ import click
 import pyarrow as pa
 import pytest
 from commandline import Run
+from makers import batch
 from needs import needs_root
-from rows import batch
 
 from sigwindow import control
 from sigwindow.collector import backends, procfs, ring_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rows import batch
+from makers import batch
 
 from sigwindow import Trace, read
 from sigwindow.collector import tracefile

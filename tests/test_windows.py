@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from rows import batch
+from makers import batch, born, event
 
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
@@ -25,16 +25,6 @@ THREAD = {"pid": 100, "tid": 101}
 PARENT = {"pid": 100, "tid": 100}
 HANDLER = {"disposition": events.DISPOSITION_HANDLER}
 INFO = TraceInfo(backend="bcc", os="Linux", kernel="6.18", host="h")
-
-
-def event(time_ns: int, kind: str, **columns: Any) -> dict[str, Any]:
-    """One event of thread 101 of process 100, everything not named being 0."""
-    return {"time_ns": time_ns, "kind": kind, **THREAD, **columns}
-
-
-def born(time_ns: int, mask: int = 0, handled: int = word_of([PROF]), **columns: Any) -> dict[str, Any]:
-    """A birth by pthread_create from the first thread, with a handler for SIGPROF."""
-    return event(time_ns, "born", mask=mask, handled=handled, peer=100, flags=events.CLONE_THREAD, **columns)
 
 
 def analysis(*rows: dict[str, Any], ready: str = "auto", signals: str = "async") -> Analysis:
@@ -228,7 +218,7 @@ def test_a_loss_inside_a_window_makes_it_uncertain(lost_from: int, lost_to: int,
 
 
 def test_signals_that_count_decide_the_verdict_but_all_are_listed() -> None:
-    trace = [born(1000, ~word_of([33]) & EVERYTHING, word_of([PROF, 33])), event(1030, "altstack", altstack=1)]
+    trace = [born(1000, ~word_of([33]) & EVERYTHING, handled=word_of([PROF, 33])), event(1030, "altstack", altstack=1)]
     assert only(analysis(*trace), "verdict", "exposed_signals") == ("masked", 0)
     assert only(analysis(*trace, signals="SETXID"), "verdict", "exposure_ns") == ("exposed", 30)
     assert analysis(*trace).by_signal.values.tolist() == [

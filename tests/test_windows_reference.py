@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import BLOCK_ALL, MASKS, SIGNALS, Row, batch, reference, traces
+from makers import Row, batch
+from reference import BLOCK_ALL, MASKS, SIGNALS, reference, traces
 
 from sigwindow.analysis.engine import lives, store
 from sigwindow.analysis.engine.answer import Answer
@@ -49,7 +50,7 @@ def measured(
         if not rows:
             break
         part, rows = rows[:size], rows[size:]
-        windows.feed(batch(part if seed is None else random.sample(part, len(part))))
+        windows.feed(batch(*(part if seed is None else random.sample(part, len(part)))))
     return windows
 
 
@@ -110,7 +111,7 @@ def test_a_snapshot_stays_as_it_is(rows: list[Row], cut: int, policy: str) -> No
         snapshot = windows.snapshot()
         before = Answer(snapshot, question).analysis()
         for row in rows[cut:]:
-            windows.feed(batch([row]))
+            windows.feed(batch(row))
         after = Answer(snapshot, question).analysis()
     for name in TABLES:
         pd.testing.assert_frame_equal(getattr(before, name), getattr(after, name))
@@ -143,7 +144,7 @@ def test_an_answer_in_between_changes_nothing(rows: list[Row], cut: int, policy:
     windows = measured(rows[:cut])
     if rows:
         assert_as_reference(windows.result(policy), rows[:cut], "async", policy)
-    windows.feed(batch(rows[cut:]))
+    windows.feed(batch(*rows[cut:]))
     assert_as_reference(windows.result(policy), rows, "async", policy)
 
 
