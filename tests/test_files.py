@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -236,12 +237,18 @@ def test_a_report_by_python_is_no_source(tmp_path: Path) -> None:
     assert path.read_bytes() == TRACE.read_bytes()
 
 
-@pytest.fixture
-def full() -> Iterator[Callable[[], None]]:
-    """Makes the disk full, as a limit of a file's size does it: a write is cut short, and the next one fails."""
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Makes the disk full, as a limit of a file's size does it: a write is cut short, and the next one fails.
+
+    Only for as long as it must: what runs the tests may write into a file, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
@@ -255,15 +262,15 @@ def full() -> Iterator[Callable[[], None]]:
         "analyze IN --json OUT",
     ],
 )
-def test_a_full_disk_leaves_the_old_file(sigwindow: Run, old: Path, full: Callable[[], None], command: str) -> None:
+def test_a_full_disk_leaves_the_old_file(sigwindow: Run, old: Path, command: str) -> None:
     out = old.rename(old.with_suffix(".svg"))
 
     def arguments(out: Path) -> list[object]:
         return [{"IN": TRACE, "LOG": LOG, "OUT": out}.get(word, word) for word in command.split()]
 
     assert sigwindow(*arguments(out.with_name("a.svg"))).code == 0  # and what is compiled is in its cache
-    full()
-    done = sigwindow(*arguments(out), "--force")
+    with full_disk():
+        done = sigwindow(*arguments(out), "--force")
     assert (done.code, done.err) == (2, f"sigwindow: can't write {out}: File too large\n")
     assert out.read_text() == "old"
     assert names(out.parent) == {out.name, "a.svg"}
