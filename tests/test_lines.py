@@ -411,12 +411,12 @@ def result_of(reader: lines.Reader | tracefile.Reader) -> tuple[Analysis, pd.Dat
     return windows.result(), table[(table["pid"] > 0) & (table["kind"] != "snapshot")]
 
 
-@pytest.mark.live
-@pytest.mark.parametrize("options", ["broken -n 1009 -s 50", "broken -t -n 199 -s 2000", "fixed -t -n 199 -s 500"])
-@pytest.mark.parametrize("tracer", ["bpftrace", "dtrace"])
-def test_another_tracer_sees_what_bcc_sees(workloads: Path, tmp_path: Path, tracer: str, options: str) -> None:
-    needs(tracer, tracer in tracers(), "make dtrace" if tracer == "dtrace" else "install bpftrace")
-    trace, output, errors, truth_file = (tmp_path / name for name in ("t.arrows", "lines", "errors", "truth"))
+_TRIES = 4  # of another tracer, which drops records where the machine is busy
+
+
+def side_by_side(workloads: Path, folder: Path, tracer: str, options: str) -> tuple[Path, Path, Path, Path]:
+    """Run a workload under both tracers: the trace, the other's lines and messages, and the workload's own record."""
+    trace, output, errors, truth_file = (folder / name for name in ("t.arrows", "lines", "errors", "truth"))
     command = Command([str(workloads / "newosproc"), *options.split(), "-o", str(truth_file)])
     with output.open("wb") as out, errors.open("wb") as err:
         other = subprocess.Popen([*tracers()[tracer], str(command.pid)], stdout=out, stderr=err)
@@ -438,10 +438,23 @@ def test_another_tracer_sees_what_bcc_sees(workloads: Path, tmp_path: Path, trac
         for process in (other, bcc):
             process.kill()
             process.wait()
+    return trace, output, errors, truth_file
 
-    with output.open("rb") as file:
-        reader = lines.Reader(file, errors.read_text())
-        here, here_events = result_of(reader)
+
+@pytest.mark.live
+@pytest.mark.parametrize("options", ["broken -n 1009 -s 50", "broken -t -n 199 -s 2000", "fixed -t -n 199 -s 500"])
+@pytest.mark.parametrize("tracer", ["bpftrace", "dtrace"])
+def test_another_tracer_sees_what_bcc_sees(workloads: Path, tmp_path: Path, tracer: str, options: str) -> None:
+    needs(tracer, tracer in tracers(), "make dtrace" if tracer == "dtrace" else "install bpftrace")
+    for attempt in range(_TRIES):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        trace, output, errors, truth_file = side_by_side(workloads, folder, tracer, options)
+        with output.open("rb") as file:
+            reader = lines.Reader(file, errors.read_text())
+            here, here_events = result_of(reader)
+        if not here.lost_events:
+            break  # what a busy machine made it drop, it says; then there is nothing to compare
     there, there_events = result_of(tracefile.Reader(trace))
     assert (reader.damaged, reader.cut, reader.late, here.lost_events) == (0, False, 0, 0)
     assert here.ended
