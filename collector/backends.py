@@ -24,8 +24,8 @@ class Backend:
     """One way to record.
 
     what: in a few words. beginning: what it is doing until a session has begun. cost: what to keep in mind of what it
-    records. systems: where it can be, by platform.system(). abilities: what it can do here. checks: what it needs here;
-    with a true argument it is tried out as well, which takes longer. open: begins a session.
+    records. systems: where it can be, by platform.system(). abilities: what it can do here. checks: what it needs here,
+    at least one; with a true argument it is tried out as well, which takes longer. open: begins a session.
     """
 
     name: str

@@ -152,10 +152,12 @@ def ready_row(life: Life, policy: str) -> Row | None:
             return next((row for row in life.rows if row.kind == "mark"), None)
         case "steady":
             return steady_row(life)
-    masks = [row for row in life.rows if row.kind == "mask"]
-    if masks and sig.blocks_everything(life.born.mask) and life.creator_mask in (None, masks[0].mask):
-        masks = masks[1:]
-    return masks[0] if masks else None
+        case "mask":
+            masks = [row for row in life.rows if row.kind == "mask"]
+            if masks and sig.blocks_everything(life.born.mask) and life.creator_mask in (None, masks[0].mask):
+                masks = masks[1:]
+            return masks[0] if masks else None
+    raise ValueError(f"the reference knows no policy {policy}")
 
 
 def exposures(life: Life, start_ns: int, end_ns: int) -> list[tuple[int, int, Span]]:

@@ -14,9 +14,7 @@ from click.shell_completion import ShellComplete
 from commandline import Run
 
 from sigwindow import commands
-from sigwindow.analysis.plots import KINDS
 from sigwindow.commands import COMMANDS, cli
-from sigwindow.commands.plot import ONE
 
 ROOT = Path(__file__).parent.parent
 
@@ -190,7 +188,3 @@ def test_every_command_has_a_man_page(tmp_path: Path) -> None:
         for option in cli.commands[name].params:
             if option.param_type_name == "option":
                 assert max(option.opts, key=len).replace("-", "\\-") in pages[f"sigwindow-{name}.1"]
-
-
-def test_every_figure_of_one_trace_can_be_asked_for() -> None:
-    assert set(ONE) == set(KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,16 +13,36 @@ from commandline import Run
 from makers import Row, batch
 
 from sigwindow import fleet
-from sigwindow.analysis.export import FORMATS
+from sigwindow.analysis.export import BINARY, FORMATS
 from sigwindow.analysis.tables import THREADS, VERDICTS
 from sigwindow.collector.tracefile import Writer
 from sigwindow.probes.traceinfo import TraceInfo
 
-TRACE = Path(__file__).parent.parent / "notebooks" / "traces" / "late.arrows"
+ROOT = Path(__file__).parent.parent
+TRACE = ROOT / "notebooks" / "traces" / "late.arrows"
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {"csv": pd.read_csv, "parquet": pd.read_parquet}
 
 
 def test_every_format_is_offered(sigwindow: Run) -> None:
     assert "|".join(FORMATS) in sigwindow("analyze", "--help").out
+    assert f"`analyze --format {'|'.join(FORMATS)}`" in (ROOT / "docs" / "tables.md").read_text()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_format_has_all_threads_of_all_traces(form: str, sigwindow: Run, tmp_path: Path) -> None:
+    path, traces = tmp_path / f"threads.{form}", (TRACE, TRACE.with_name("go.arrows"))
+    assert sigwindow("analyze", *traces, "--format", form, "-o", path).code == 0
+    told = READERS[form](path)
+    assert told.columns.tolist() == ["trace", *(column.name for column in THREADS)]
+    threads = pd.concat([fleet.analyse(trace)[0].threads for trace in traces])
+    for name in ("tid", "setup_ns", "verdict"):
+        assert told[name].tolist() == threads[name].tolist()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_is_no_text_goes_to_a_file_only(form: str, sigwindow: Run) -> None:
+    done = sigwindow("analyze", TRACE, "--format", form)
+    assert (done.code, bool(done.out)) == ((2, False) if form in BINARY else (0, True))
 
 
 def test_parquet_says_what_its_columns_mean(sigwindow: Run, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ ORDER = {
         "backends importing",
     ),
     "analysis": (
-        "question tables colours durations",
+        "question tables captions colours durations",
         "words totals export",
         "result summary",
         "engine statistics findings",
@@ -170,6 +170,8 @@ def test_events_page_is_the_declaration() -> None:
     assert table("events.md", "Columns") == [[c.name, types[c.name], c.meaning] for c in events.COLUMNS]
     assert table("events.md", "Kinds") == [[kind.name, kind.meaning] for kind in events.KINDS]
     assert all(column.meaning for column in events.COLUMNS)
+    assert f"today it\nis {events.FORMAT_VERSION}. " in (ROOT / "docs" / "events.md").read_text()
+    assert all(column.since <= events.FORMAT_VERSION for column in events.COLUMNS)
 
 
 def test_flags_page_is_the_declaration() -> None:

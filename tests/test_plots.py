@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from sigwindow import fleet
 from sigwindow.analysis import canvas, plots
+from sigwindow.analysis.captions import CAPTIONS
 from sigwindow.analysis.colours import VERDICT_COLOURS
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
@@ -33,6 +35,7 @@ from sigwindow.analysis.words import duration
 from sigwindow.probes import events
 from sigwindow.probes.signals import FREEBSD, number, word_of
 from sigwindow.probes.traceinfo import TraceInfo
+from sigwindow.trace import Plots
 
 BLACK, GREY = "#000000", canvas.GREY.lower()
 PROF, USR1, SETXID = number("PROF"), number("USR1"), number("SETXID")
@@ -104,6 +107,13 @@ def compare(of: Analysis) -> Axes:
 
 
 FIGURES: dict[str, Callable[[Analysis], Axes]] = {**plots.KINDS, "compare": compare}
+
+
+def test_every_figure_is_drawn_is_a_method_and_is_documented() -> None:
+    assert set(plots.KINDS) == set(CAPTIONS)
+    assert {name for name in vars(Plots) if name[0] != "_"} == {*CAPTIONS, "compare"}
+    page = (ROOT / "docs" / "statistics.md").read_text().partition("\n## Figures")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [*CAPTIONS, "compare"]
 
 
 def footer(axes: Axes) -> list[str]:

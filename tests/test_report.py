@@ -20,10 +20,10 @@ import pytest
 from makers import batch, born, event
 from needs import needs
 
+from sigwindow.analysis.captions import CAPTIONS
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.report import figures, glossary
-from sigwindow.analysis.report.figures import FIGURES
 from sigwindow.analysis.report.page import report
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.risk import risk
@@ -329,7 +329,7 @@ def test_tables_are_marked_up_for_assistive_technology() -> None:
     assert [meta["content"] for meta in parsed.of("meta") if meta.get("name") == "viewport"]
     assert len(parsed.of("table")) == len(parsed.of("caption")) == 7
     assert {th.get("scope") for th in parsed.of("th")} == {"col", "row"}
-    assert len(parsed.of("img")) == len(FIGURES)
+    assert len(parsed.of("img")) == len(CAPTIONS)
     assert all(len(img["alt"] or "") > 40 for img in parsed.of("img"))
 
 
@@ -384,7 +384,7 @@ def test_figures_are_images_without_script(several: bool) -> None:
     parsed = Page(hostile(several))
     uris = [str(i["src"]) for i in parsed.of("img")] + [str(s["srcset"]) for s in parsed.of("source")]
     drawings = [uri.partition("base64,")[2] for uri in uris if uri.startswith("data:image/svg+xml;base64,")]
-    assert len(uris) == (2 if several else len(FIGURES) + 2)  # two of one are there for a phone, too
+    assert len(uris) == (2 if several else len(CAPTIONS) + 2)  # two of one are there for a phone, too
     assert drawings
     for drawing in drawings:
         for element in ElementTree.fromstring(base64.b64decode(drawing)).iter():
@@ -397,9 +397,9 @@ def test_figures_are_images_without_script(several: bool) -> None:
 
 def test_a_figure_without_anything_in_it_is_left_out() -> None:
     page = report([("t", analysis(*CLEAN), INFO)])
-    assert FIGURES["timeline"] in page
-    assert FIGURES["signals"] not in page  # no thread was exposed
-    assert len(Page(page).of("img")) == len(FIGURES) - 1
+    assert CAPTIONS["timeline"] in page
+    assert CAPTIONS["signals"] not in page  # no thread was exposed
+    assert len(Page(page).of("img")) == len(CAPTIONS) - 1
 
 
 def test_the_page_stays_small() -> None:

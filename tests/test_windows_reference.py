@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from makers import Row, batch
 from reference import BLOCK_ALL, MASKS, SIGNALS, reference, traces
 
+from sigwindow.analysis import question
 from sigwindow.analysis.engine import lives, store
 from sigwindow.analysis.engine.answer import Answer
 from sigwindow.analysis.engine.windows import Windows
 from sigwindow.analysis.question import Question
 from sigwindow.analysis.result import Analysis
 from sigwindow.analysis.tables import TABLES
-from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD
+from sigwindow.probes.events import BORN_KERNEL_WORKER, CLONE_THREAD, KIND_NAMES
 from sigwindow.probes.signals import LINUX_COUNT, SA_ONSTACK, blocks_everything
 
-POLICIES = ("altstack", "mask", "steady", "symbol", "auto")
+POLICIES = (*question.POLICIES, "auto")
 DECIDED_BY_WHAT_CAME_BEFORE = ("altstack", "mask", "symbol")
 SELECTIONS = ("async", "all", "SIGPROF,SETXID")
 
@@ -190,7 +191,13 @@ def test_random_traces_reach_every_verdict_and_way_to_end() -> None:
     collect()
     wanted = "critical hit exposed masked unhandled|by ready|by exit|by trace|deferred|teardown_exposure_ns|uncertain"
     ready = [f"{policy} ready {ready}" for policy in POLICIES for ready in (True, False)]
-    kinds = "born mask altstack deliver generate return mark exec exit lost snapshot action name onstack"
-    missing = {*wanted.partition("|")[0].split(), *wanted.split("|")[1:], *ready, *kinds.split(), "born blocked"} - seen
+    missing = {
+        *wanted.partition("|")[0].split(),
+        *wanted.split("|")[1:],
+        *ready,
+        *KIND_NAMES,
+        "onstack",
+        "born blocked",
+    } - seen
     assert not missing
     assert len(SIGNALS) < len(MASKS)

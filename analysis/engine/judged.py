@@ -11,7 +11,7 @@ from sigwindow.analysis.question import POLICIES
 from sigwindow.analysis.tables import VERDICTS
 from sigwindow.analysis.totals import OPENED
 
-from .records import CRITICAL, DEFERRED, EXPOSED, EXPOSURE_NS, HANDLED, HITS, READY_NS, Array
+from .records import BY_STEADY, CRITICAL, DEFERRED, EXPOSED, EXPOSURE_NS, HANDLED, HITS, READY_NS, Array
 from .store import Part
 
 
@@ -63,7 +63,7 @@ class Judged:
         self.uncertain = np.zeros(len(policy), bool)
         if len(losses[0]):
             # What is steady is decided by the last state: a loss in all of a life can change it.
-            judged_until_ns = np.where(policy == POLICIES.index("steady"), lives["end_ns"], stop_ns)
+            judged_until_ns = np.where(policy == BY_STEADY, lives["end_ns"], stop_ns)
             begun = np.searchsorted(losses[0], judged_until_ns, side="right")
             self.uncertain = begun > np.searchsorted(losses[1], lives["born_ns"], side="left")
 

@@ -13,7 +13,10 @@ from sigwindow.probes import signals as sig
 
 Array = NDArray[Any]
 
-BY_ALTSTACK, BY_MASK, BY_STEADY, BY_SYMBOL = (POLICIES.index(n) for n in ("altstack", "mask", "steady", "symbol"))
+BY_ALTSTACK = POLICIES.index("altstack")
+BY_MASK = POLICIES.index("mask")
+BY_STEADY = POLICIES.index("steady")
+BY_SYMBOL = POLICIES.index("symbol")
 
 _CODE = events.CODE
 SNAPSHOT, BORN, MASK, ALTSTACK, ACTION = (_CODE[n] for n in ("snapshot", "born", "mask", "altstack", "action"))

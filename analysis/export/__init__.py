@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = ("csv", "parquet")  # by the names of their files
+BINARY = ("parquet",)  # those of them that are no text
 _TRACE = Column("trace", TEXT, "the trace that the thread is of, as it was named")
 
 

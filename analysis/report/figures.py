@@ -12,16 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sigwindow.analysis import plots
+from sigwindow.analysis.captions import CAPTIONS
 from sigwindow.analysis.result import Analysis
 from sigwindow.probes.traceinfo import TraceInfo
 
-FIGURES = {
-    "timeline": "Each thread from its birth: not exposed, exposed, ready, and the handlers that ran too early.",
-    "ecdf": "The share of threads whose setup window, and whose exposure, lasted at most so long.",
-    "histogram": "How many threads had a setup window, and an exposure, of which length.",
-    "signals": "Which signals could reach which process or thread.",
-    "rate": "Births a second, and the exposure they led to.",
-}
 _SVG_BYTES = 200_000  # larger drawings become pictures
 _PIXELS_AN_INCH = 96  # of CSS
 _NARROW_IN = 4.0  # the width of a phone, and of half a page
@@ -44,7 +38,7 @@ class Drawn(NamedTuple):
     alt: str
 
 
-def drawn(analysis: Analysis, info: TraceInfo, kinds: Iterable[str] = FIGURES, *, large: bool = True) -> list[Drawn]:
+def drawn(analysis: Analysis, info: TraceInfo, kinds: Iterable[str] = CAPTIONS, *, large: bool = True) -> list[Drawn]:
     """The figures of some kinds, but for those that show nothing; large: those that gain by it are wide, too."""
     found = []
     for kind in kinds:
@@ -55,7 +49,7 @@ def drawn(analysis: Analysis, info: TraceInfo, kinds: Iterable[str] = FIGURES, *
             wide = _image(figure) if large and _gains(kind, figure) else ""
             wide_px = round(figure.get_figwidth() * _PIXELS_AN_INCH)
             _make_narrow(figure)
-            caption = FIGURES[kind]
+            caption = CAPTIONS[kind]
             found.append(Drawn(_image(figure), wide, wide_px, caption, f"{caption} {axes.get_title()}."))
     return found
 

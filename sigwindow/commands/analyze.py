@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sigwindow.analysis.export import FORMATS
+from sigwindow.analysis.export import BINARY, FORMATS
 
 from . import completion, options
 from .options import AnswerOptions
@@ -43,7 +43,7 @@ def _scheduler(ctx: click.Context, param: click.Parameter, value: str | None) ->
     type=click.Choice(["table", "json", *FORMATS]),
     default="table",
     show_default=True,
-    help="table and json are the summary, csv and parquet one row a thread.",
+    help=f"table and json are the summary, {' and '.join(FORMATS)} one row a thread.",
 )
 @click.option("-o", "--output", type=options.PATH, callback=options.file_or_none, help="Write to this file.")
 @click.option(
@@ -126,12 +126,12 @@ def _refuse_contradictions(
     form: str, output: Path | None, asks_tables: object, dask: str | None, answering: AnswerOptions
 ) -> None:
     """Raise UsageError for options that would not have what they ask for."""
-    if form == "parquet" and output is None:
-        raise click.UsageError("--format parquet needs -o FILE")
+    if form in BINARY and output is None:
+        raise click.UsageError(f"--format {form} needs -o FILE")
     if form != "table" and asks_tables:
         raise click.UsageError(f"--by and --rate add tables to the answer in words: --format {form} has none")
     if dask is not None and (form in FORMATS or asks_tables):
-        raise click.UsageError("--dask gives summaries: not csv, parquet, --by or --rate")
+        raise click.UsageError(f"--dask gives summaries: not {', '.join(FORMATS)}, --by or --rate")
     if form != "table" and output is None and answering.json_to_stdout:
         raise click.UsageError(f"--json - and --format {form} would both go to standard output: give one a file")
 

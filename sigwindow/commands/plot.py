@@ -8,31 +8,34 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sigwindow.analysis.captions import CAPTIONS
+
 from . import completion, options
 
 if TYPE_CHECKING:
     from sigwindow.analysis.question import Question
 
 
-ONE = ("ecdf", "histogram", "timeline", "signals", "rate")  # what is drawn of one trace
+_FIGURES = tuple(CAPTIONS)
+_HELP = f"""Draw KIND from TRACE.
+
+KIND is {", ".join(_FIGURES[:-1])} or {_FIGURES[-1]}; or compare, which takes two traces, BASE and NEW. The latter may
+be --last.
+"""
 
 
-@click.command(short_help="Draw a figure.")
+@click.command(short_help="Draw a figure.", help=_HELP)
 @click.option("-o", "--output", type=options.PATH, required=True, help="The figure: .png, .svg or .pdf.")
 @options.question
 @options.force
 @options.quiet
-@click.argument("kind", metavar="KIND", type=click.Choice([*ONE, "compare"]))
+@click.argument("kind", metavar="KIND", type=click.Choice([*_FIGURES, "compare"]))
 @options.last
 @click.argument("traces", metavar="TRACE", nargs=-1, shell_complete=completion.files)
 def plot(
     kind: str, traces: Sequence[str], output: Path, last: bool, force: bool, quiet: bool, question: Question
 ) -> None:
-    """Draw KIND from TRACE.
-
-    KIND is ecdf, histogram, timeline, signals or rate; or compare, which takes two traces, BASE and NEW. The latter may
-    be --last.
-    """
+    """Draw one trace, or two beside each other."""
     from sigwindow import fleet
     from sigwindow.analysis import plots
     from sigwindow.collector import files
